@@ -1,0 +1,1 @@
+"""What to watch: reads YAML, refuses mistakes with their place, and hands on a frozen `config.plan.Plan`."""

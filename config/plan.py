@@ -1,0 +1,189 @@
+"""What to watch, ready to run: the frozen outcome of a configuration, with every default applied.
+
+Made by `config.loader`, read by every room above. Must not read files or clocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path as FilePath
+from zoneinfo import ZoneInfo
+
+from probes.base import Path, ProbeSettings, ProbeType
+
+REFERENCES = "references"  # the service id under which references appear; no service may use it
+
+
+class ServiceKind(StrEnum):
+    """What a service is to a duty officer; decides wording and grouping, never judging."""
+
+    MAIL = "mail"
+    PORTAL = "portal"
+    OFFICE = "office"
+    DATA_CENTRE = "data-centre"
+    CONFERENCE = "conference"
+    CARRIER = "carrier"
+    NETWORK = "network"
+    SERVICE = "service"
+
+
+class Language(StrEnum):
+    """The language of what people read."""
+
+    VI = "vi"
+    EN = "en"
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A half-open span of time [start, end), aware datetimes in UTC."""
+
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """A span of an event in which named services are probed more often."""
+
+    id: str
+    window: Window
+    every_s: float | None  # the faster interval; None keeps the check's own
+    services: tuple[str, ...]  # empty: all services
+
+
+@dataclass(frozen=True, slots=True)
+class EventPlan:
+    """A Tết, a festival, a conference: a period with a report of its own."""
+
+    id: str
+    name: str
+    window: Window
+    peaks: tuple[Peak, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutagePolicy:
+    """When a streak of results becomes a verdict."""
+
+    bad_rounds: int = 3  # consecutive bad results before DOWN, the first one included
+    good_rounds: int = 2  # consecutive good results before UP again
+    recheck_s: float = 5.0  # pause before each fast recheck after a first bad result
+    slow_over_s: float | None = None  # a good answer slower than this counts as slow; that many make DEGRADED
+
+
+@dataclass(frozen=True, slots=True)
+class RatePeriod:
+    """A window in which a check runs at another interval than its own."""
+
+    window: Window
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One check: what to measure, how often, by which path, and when to believe it."""
+
+    site: str
+    service: str  # service id, or REFERENCES
+    check: str  # check id within its service
+    name: str  # for people
+    probe: ProbeType
+    settings: ProbeSettings
+    path: Path | None
+    every_s: float
+    timeout_s: float
+    policy: OutagePolicy
+    rates: tuple[RatePeriod, ...] = ()  # sorted, not overlapping
+    near: bool = False  # a reference on our own side of the uplink (the gateway)
+
+    @property
+    def id(self) -> str:
+        """`service.check`, unique within a site."""
+        return f"{self.service}.{self.check}"
+
+    @property
+    def path_id(self) -> str:
+        """The path's id, or an empty string for the system's own route."""
+        return self.path.id if self.path else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """A thing the duty officer cares about, and the rule that makes its state from its checks."""
+
+    id: str
+    name: str
+    kind: ServiceKind
+    needs: tuple[str, ...]  # ids of services it cannot work without
+    at_least: int  # how many checks must be up: len(targets) for `all`, 1 for `any`
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A mail server that accepts our alerts."""
+
+    host: str
+    port: int
+    starttls: str = "optional"  # required | optional | never
+    tls: bool = False  # TLS from the first byte
+    username: str | None = None
+    password_file: FilePath | None = None
+    password_env: str | None = None
+    ca_file: FilePath | None = None
+    plaintext_login: bool = False  # the second, explicit yes to a login without TLS
+    timeout_s: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class MailPlan:
+    """Who is told by mail, through which relays, in order."""
+
+    sender: str
+    to: tuple[str, ...]
+    relays: tuple[Relay, ...]
+    page_url: str | None = None  # address of the live page, printed in mails
+
+
+@dataclass(frozen=True, slots=True)
+class SitePlan:
+    """Whose monitor this is."""
+
+    id: str
+    name: str
+    timezone: ZoneInfo
+    language: Language
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole configuration, ready to run."""
+
+    site: SitePlan
+    services: tuple[ServicePlan, ...]
+    references: tuple[Target, ...]
+    events: tuple[EventPlan, ...]
+    mail: MailPlan | None
+    state_dir: FilePath
+    raw_keep_s: float  # how long raw results are kept
+    listen_host: str
+    listen_port: int
+    digest: str  # sha256 of the configuration's text, includes resolved
+    text: str  # that text, so that every configuration that ever ran can be kept
+    warnings: Sequence[str] = field(default=())
+
+    def targets(self) -> tuple[Target, ...]:
+        """Return every check, references first."""
+        return self.references + tuple(t for s in self.services for t in s.targets)
+
+    def service(self, service_id: str) -> ServicePlan:
+        """Return a service by id; KeyError if there is none."""
+        return self.by_id()[service_id]
+
+    def by_id(self) -> Mapping[str, ServicePlan]:
+        """Return the services by id."""
+        return {s.id: s for s in self.services}

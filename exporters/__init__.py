@@ -1,0 +1,1 @@
+"""Telling: metrics, mail, pages, reports. Exporters know no protocol of a probe."""

@@ -1,0 +1,1 @@
+"""Schedules, judges and remembers."""

@@ -1,0 +1,100 @@
+"""The board: what is so right now, in memory. Written only by the pipeline and the scheduler, read by exporters.
+
+Rebuilt from the journal at start; never asks the journal afterwards. No locks: one loop, one writer.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from config.plan import Plan, ServicePlan, Target
+from monitor.model import Incident, Result, SlotEnd, State
+
+LATENESS_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+RTT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+CLOSED_INCIDENTS_KEPT = 100  # chosen: a page of history; the journal keeps them all
+
+
+@dataclass(slots=True)
+class Histogram:
+    """Counts of observations by upper bound, as Prometheus wants them (not yet cumulative)."""
+
+    bounds: tuple[float, ...]
+    counts: list[int] = field(default_factory=list)
+    total: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.counts:
+            self.counts = [0] * (len(self.bounds) + 1)
+
+    def observe(self, value: float) -> None:
+        """Count one observation."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+@dataclass(slots=True)
+class CheckView:
+    """A check as it stands."""
+
+    target: Target
+    state: State = State.UNKNOWN  # UNKNOWN also while unobserved
+    since: datetime | None = None
+    detail: str = ""  # why it is not up, or why it is unknown
+    last: Result | None = None
+    suspect: bool = False  # a streak has begun and is not confirmed
+    flapping: bool = False
+    faults: dict[str, int] = field(default_factory=dict)  # finished probes by fault, "none" for good
+    rtt: Histogram = field(default_factory=lambda: Histogram(RTT_BUCKETS_S))
+    sent: int = 0  # echoes sent and lost, for checks that count packets
+    lost: int = 0
+    slots: dict[SlotEnd, int] = field(default_factory=lambda: dict.fromkeys(SlotEnd, 0))
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=60))  # observed or not, last slots
+
+
+@dataclass(slots=True)
+class ServiceView:
+    """A service as it stands."""
+
+    plan: ServicePlan
+    state: State = State.UNKNOWN
+    since: datetime | None = None
+    detail: str = ""
+    incident: int | None = None  # id of the open incident
+
+
+@dataclass(slots=True)
+class Board:
+    """Everything exporters may show."""
+
+    plan: Plan
+    started_at: datetime
+    checks: dict[str, CheckView] = field(default_factory=dict)
+    services: dict[str, ServiceView] = field(default_factory=dict)
+    open_incidents: dict[int, Incident] = field(default_factory=dict)
+    closed_incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=CLOSED_INCIDENTS_KEPT))
+    own_fault: str = ""  # "" while we can see; near | far | local otherwise
+    own_fault_since: datetime | None = None
+    lateness: Histogram = field(default_factory=lambda: Histogram(LATENESS_BUCKETS_S))
+    alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # (channel, outcome) -> count
+    outbox_waiting: int = 0
+    queue_size: int = 0  # results waiting for the pipeline
+    queue_limit: int = 0
+    running: int = 0  # probes under way
+    commit_s: float = 0.0  # how long the last journal transaction took
+    config_reloads_refused: int = 0
+    version: int = 0  # grows with every change; what server-sent events wait for
+
+    def __post_init__(self) -> None:
+        for target in self.plan.targets():
+            self.checks.setdefault(target.id, CheckView(target))
+        for service in self.plan.services:
+            self.services.setdefault(service.id, ServiceView(service))
+
+    def coverage(self, check: str) -> float | None:
+        """Share of the last slots of a check (up to 60) that were observed; None before the first."""
+        recent = self.checks[check].recent
+        return sum(recent) / len(recent) if recent else None

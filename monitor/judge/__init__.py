@@ -1,0 +1,1 @@
+"""The judges. Pure: no clock, no input or output; times come as arguments."""

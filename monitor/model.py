@@ -1,0 +1,178 @@
+"""The types that travel between the rooms. Frozen, serialisable, without behaviour that needs a clock.
+
+Every record carries its site: a hub may one day judge results of many.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from config.plan import ServiceKind
+from probes.base import BLIND_FAULTS, Reading
+
+OWN_FAULT = "own-fault"  # the subject of an incident in which we ourselves are at fault
+
+
+class State(StrEnum):
+    """What a check or service is. Times without a record are UNKNOWN."""
+
+    UNKNOWN = "unknown"
+    UP = "up"
+    DEGRADED = "degraded"
+    CONGESTED = "congested"
+    DOWN = "down"
+
+    @property
+    def severity(self) -> int:
+        """Order from well to worst, for choosing the worse of two; UNKNOWN is lowest."""
+        return _SEVERITY[self]
+
+
+_SEVERITY = {State.UNKNOWN: 0, State.UP: 1, State.DEGRADED: 2, State.CONGESTED: 3, State.DOWN: 4}
+
+
+class SlotEnd(StrEnum):
+    """How a planned slot ended in the ledger."""
+
+    DONE = "done"  # started when it was due
+    LATE = "late"  # started, but later than the scheduler's bound
+    SKIPPED = "skipped"  # not started: the check's previous run was still going, or the cap was reached
+    LOST = "lost"  # the time passed while the daemon could not act, or the run was cut off by a stop
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One finished probe."""
+
+    site: str
+    check: str  # Target.id
+    path: str  # path id, or ""
+    slot: datetime  # the planned moment, UTC; for a recheck, when it was asked for
+    started_at: datetime  # UTC
+    lateness_s: float  # monotonic, from planned to started
+    attempt: int  # 0 for a scheduled slot; 1, 2, … for fast rechecks
+    reading: Reading
+
+    @property
+    def observed(self) -> bool:
+        """Whether this result says anything about the target."""
+        return self.reading.fault not in BLIND_FAULTS
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A confirmed change of state, dated from the first result that showed it.
+
+    A later record overrides everything earlier from `at` on, so a back-dated change rewrites no row.
+    """
+
+    site: str
+    subject: str  # Target.id, or a service id
+    state: State
+    at: datetime  # UTC, of the first deciding result
+    confirmed_at: datetime  # UTC, when it was believed
+    earliest: datetime  # the last contrary result: the truth lies in (earliest, at]
+    fault: str = ""  # the Fault that decided it, if any
+    detail: str = ""  # one line
+    flapping: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A span in which a check was not observed. Laid over the changes: unobserved beats any state.
+
+    `end` None is still open.
+    """
+
+    site: str
+    check: str
+    start: datetime
+    end: datetime | None
+    cause: str  # "off" | "own-fault" | "local" | "missed" | "removed"
+
+
+class EventKind(StrEnum):
+    """Why someone has to be told."""
+
+    OPENED = "opened"
+    WORSENED = "worsened"
+    RECOVERED = "recovered"
+    TEST = "test"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One line of how we know: what a check said."""
+
+    check: str  # name for people
+    at: datetime
+    state: str  # a State's value
+    fault: str  # a Fault's value, or ""
+    detail: str
+    kind: str = ""  # probe kind
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Everything a message needs, frozen at the moment of the change, so that it can be sent again as it was."""
+
+    site: str
+    site_name: str
+    incident: int
+    kind: EventKind
+    service: str  # service id, or OWN_FAULT, or "" for a test
+    service_name: str
+    service_kind: ServiceKind
+    state: State
+    since: datetime  # when the incident began
+    at: datetime  # when this was confirmed
+    evidence: tuple[Evidence, ...] = ()
+    references_good: int = 0
+    references_bad: int = 0
+    affected: tuple[str, ...] = ()  # names of other services hit by the same cause
+    cause: str = ""  # own-fault: near | far | local; otherwise the name of the service that this follows from
+    flapping: bool = False
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """From confirmed trouble to confirmed recovery, of a service or of ourselves."""
+
+    id: int
+    site: str
+    subject: str  # service id or OWN_FAULT
+    state: State  # the worst so far; UNKNOWN for OWN_FAULT
+    began_at: datetime
+    confirmed_at: datetime
+    ended_at: datetime | None = None
+    parent: int | None = None  # the incident this one follows from
+    told: bool = False  # whether a message of its own was owed; children are told with their parent
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """A duty to tell, claimed by a channel."""
+
+    id: int
+    channel: str
+    message_id: str  # the same at every try
+    thread_id: str  # one an incident
+    notice: Notice
+    attempts: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class SlotCount:
+    """How the planned slots of a check ended within one hour."""
+
+    check: str
+    hour: datetime
+    done: int = 0
+    late: int = 0
+    skipped: int = 0
+    lost: int = 0

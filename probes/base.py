@@ -1,0 +1,356 @@
+"""The contract between a probe and the rest of the house.
+
+A probe is one module `probes/<kind>.py` with a settings model, a coroutine `run` and a `PROBE` that names both.
+Probes measure and hold no opinion: what a failure means for a service is judged elsewhere. This module must not
+know any protocol and must not import any other room of the house.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import math
+import os
+import re
+import socket
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path as FilePath
+from typing import Annotated, Any, ClassVar, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+DETAIL_LIMIT: Final = 200  # characters of a one-line reason; chosen: fits a mail header and a table cell
+PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")  # the only names a phase may have
+
+
+def utc_now() -> datetime:
+    """Return the present moment as an aware datetime in UTC; the only place the wall clock is read."""
+    return datetime.now(UTC)  # noqa: TID251  the one allowed reading
+
+
+class Fault(StrEnum):
+    """Why a probe failed. A closed list; LOCAL and INTERNAL say nothing about the target."""
+
+    NAME = "name"  # the name does not exist or has no address
+    UNREACHABLE = "unreachable"  # the network answered that the host or port cannot be reached
+    REFUSED = "refused"  # the host answered: nothing listens there, or it hung up before a word
+    TIMEOUT = "timeout"  # no answer within the time-out
+    TLS = "tls"  # the handshake or the certificate failed
+    PROTOCOL = "protocol"  # an answer came, and it was not the protocol's
+    CONTENT = "content"  # the protocol worked; what it said is not what was expected
+    LOCAL = "local"  # we could not measure; never makes a target down
+    INTERNAL = "internal"  # a bug of ours; never makes a target down
+
+
+BLIND_FAULTS: Final = frozenset({Fault.LOCAL, Fault.INTERNAL})  # faults that leave the target unobserved
+
+
+def one_line(text: str, limit: int = DETAIL_LIMIT) -> str:
+    """Make text safe for a log line, a mail header and a table cell: one line, printable, at most `limit` long."""
+    flat = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+class ProbeError(Exception):
+    """A probe's own verdict on why it could not finish; becomes a Reading with that fault."""
+
+    def __init__(self, fault: Fault, detail: str) -> None:
+        """Args: fault: one of the closed list. detail: what was expected and what came, without secrets."""
+        super().__init__(detail)
+        self.fault = fault
+        self.detail = one_line(detail)
+
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNIT_S: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_duration(text: object) -> float:
+    """Read `500ms 30s 5m 2h 7d` as seconds.
+
+    Raises:
+        ValueError: anything else, bare numbers included: a number without a unit is a wrong unit waiting to happen.
+    """
+    if isinstance(text, str) and (match := _DURATION.fullmatch(text)):
+        return float(match[1]) * _UNIT_S[match[2]]
+    raise ValueError("expected a duration with its unit, like 500ms, 30s, 5m, 2h or 7d")
+
+
+def _duration(value: object) -> object:
+    return value if isinstance(value, float) else parse_duration(value)
+
+
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str), Field(ge=0)]  # seconds
+Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class IpFamily(StrEnum):
+    """Which address family to use; `any` tries IPv4 and IPv6 in the resolver's order."""
+
+    ANY = "any"
+    IP4 = "ip4"
+    IP6 = "ip6"
+
+    @property
+    def socket_family(self) -> socket.AddressFamily:
+        """The socket module's constant for this choice."""
+        return {"any": socket.AF_UNSPEC, "ip4": socket.AF_INET, "ip6": socket.AF_INET6}[self.value]
+
+
+class ProbeSettings(BaseModel):
+    """What one kind of probe needs to know; subclassed beside its `run`.
+
+    Validated from JSON text (`model_validate_json`), so that strict mode accepts enums and tuples.
+    """
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    def endpoint(self) -> str:
+        """Return the host that is probed, for grouping what shares a host; empty when there is none."""
+        return str(getattr(self, "host", ""))
+
+
+class PasswordSettings(ProbeSettings):
+    """Login settings: the secret itself never stands in the configuration."""
+
+    username: str | None = Field(default=None, description="Login name; without it no login is tried")
+    password_file: FilePath | None = Field(default=None, description="File whose first line is the password")
+    password_env: str | None = Field(default=None, description="Environment variable that holds the password")
+
+    @model_validator(mode="after")
+    def _password_has_one_source(self) -> PasswordSettings:
+        sources = (self.password_file is not None) + (self.password_env is not None)
+        if sources > 1:
+            raise ValueError("give password_file or password_env, not both")
+        if sources != (self.username is not None):
+            raise ValueError("username and one of password_file, password_env go together")
+        return self
+
+    async def password(self) -> SecretStr:
+        """Read the password now, so that a changed file is honoured without a reload.
+
+        Raises:
+            ProbeError: LOCAL when the source cannot be read.
+        """
+        return await read_secret(self.password_file, self.password_env)
+
+
+async def read_secret(file: FilePath | None, env: str | None) -> SecretStr:
+    """Read a secret from a file's first line or an environment variable.
+
+    Raises:
+        ProbeError: LOCAL when neither can be read; the message names the source, never the secret.
+    """
+    if env is not None:
+        value = os.environ.get(env)
+        if not value:
+            raise ProbeError(Fault.LOCAL, f"environment variable {env} with the secret is not set")
+        return SecretStr(value)
+    if file is None:
+        raise ProbeError(Fault.LOCAL, "no source for the secret is configured")
+    try:
+        text = await asyncio.to_thread(file.read_text, "utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ProbeError(Fault.LOCAL, f"secret file {file} cannot be read: {exc}") from exc
+    return SecretStr(text.split("\n", 1)[0].rstrip("\r"))
+
+
+@dataclass(frozen=True, slots=True)
+class Path:
+    """An uplink a check leaves by. Both unset is the system's own route."""
+
+    id: str
+    name: str
+    source: str | None = None  # local address to bind, IPv4 or IPv6
+    interface: str | None = None  # network interface, by SO_BINDTODEVICE
+
+
+class Tools:
+    """Long-lived helpers that probes share, one of each type for each daemon: sockets, resolvers, contexts.
+
+    Owned by whoever runs probes; every probe may ask for one, none keeps state of its own.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[type[Any], Any] = {}
+
+    def of(self, kind: type[T]) -> T:
+        """Return the one `kind()` of this set, made at the first call; it may have a plain method `close`."""
+        tool = self._made.get(kind)
+        if tool is None:
+            tool = self._made[kind] = kind()
+        found: T = tool
+        return found
+
+    def close(self) -> None:
+        """Close every tool that can be closed, and forget all."""
+        for tool in self._made.values():
+            close = getattr(tool, "close", None)
+            if close is not None:
+                close()
+        self._made.clear()
+
+
+@dataclass(slots=True)
+class Measurement:
+    """What one run has found out so far; filled by the probe, kept whatever way the run ends.
+
+    A probe writes phases with `with m.phase("connect"):`, numbers into `values`, texts into `facts` and one
+    entry an echo into `rtts_s`. What is written before a failure or the time-out stays in the Reading.
+    """
+
+    timeout_s: float
+    path: Path | None = None
+    tools: Tools = field(default_factory=Tools)
+    phases: dict[str, float] = field(default_factory=dict)  # seconds by phase name, one of PHASES
+    values: dict[str, float] = field(default_factory=dict)  # names declared in ProbeType.values
+    facts: dict[str, str] = field(default_factory=dict)  # names declared in ProbeType.facts
+    rtts_s: list[float | None] = field(default_factory=list)  # one an echo, in order of sending; None is lost
+    current: str = ""  # the phase under way, for the message of a time-out
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Add the time spent in the block to phase `name`, also when the block raises."""
+        self.current, began = name, time.perf_counter()
+        try:
+            yield
+        finally:
+            self.phases[name] = self.phases.get(name, 0.0) + time.perf_counter() - began
+        self.current = ""  # only after success: a failure keeps the name of its phase
+
+    def fact(self, name: str, text: str) -> None:
+        """Keep a text found out, made safe for one line."""
+        self.facts[name] = one_line(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one probe run measured. `fault` None is a good answer."""
+
+    fault: Fault | None
+    detail: str  # one line for people; empty when good and nothing is worth saying
+    duration_s: float  # monotonic, from start to end of the run
+    phases: Mapping[str, float] = field(default_factory=dict)
+    values: Mapping[str, float] = field(default_factory=dict)
+    facts: Mapping[str, str] = field(default_factory=dict)
+    rtts_s: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A number or text that a probe may report; `help` becomes the metric's help and the manual's line."""
+
+    name: str  # ends in its unit: _s _ratio _bytes _count _code _timestamp_s; texts need none
+    help: str
+
+
+Run = Callable[[Any, Measurement], Awaitable[None]]
+
+
+def _one_second(_: Any) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeType:
+    """One kind of probe: the single thing a probe module must export, as `PROBE`."""
+
+    kind: str  # file name and word in the configuration
+    summary: str  # one English line for the manual
+    settings: type[ProbeSettings]
+    run: Run  # fills the Measurement; raises OSError or ProbeError when the target is not well
+    values: tuple[Value, ...] = ()
+    facts: tuple[Value, ...] = ()
+    rounds_to_down: int = 3  # consecutive bad rounds before DOWN, unless the check says otherwise
+    least_every_s: Callable[[Any], float] = _one_second  # shortest sensible interval for these settings
+    default_timeout_s: float = 10.0
+    self_test: Callable[[], str | None] | None = None  # at start-up; a text says exactly what to mend
+
+
+# Errors of our own host: no route out, no such source address or interface, tables full, not permitted.
+_LOCAL_ERRNOS: Final = frozenset(
+    {
+        errno.ENETUNREACH,
+        errno.ENETDOWN,
+        errno.EADDRNOTAVAIL,
+        errno.ENODEV,
+        errno.EMFILE,
+        errno.ENFILE,
+        errno.ENOBUFS,
+        errno.ENOMEM,
+        errno.EPERM,
+        errno.EACCES,
+        errno.EAFNOSUPPORT,
+    }
+)
+_UNREACHABLE_ERRNOS: Final = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.ENOPROTOOPT})
+_REFUSED_ERRNOS: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+
+
+def fault_of(exc: OSError) -> Fault:  # noqa: PLR0911  one line a rule, in order
+    """Map a system error to the closed list.
+
+    Order matters: gaierror, SSLError and TimeoutError are all kinds of OSError.
+    """
+    if isinstance(exc, socket.gaierror):
+        return Fault.LOCAL if exc.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM) else Fault.NAME
+    if isinstance(exc, ssl.SSLError):
+        return Fault.TLS
+    if isinstance(exc, TimeoutError) or exc.errno == errno.ETIMEDOUT:
+        return Fault.TIMEOUT
+    if exc.errno in _LOCAL_ERRNOS:
+        return Fault.LOCAL
+    if exc.errno in _UNREACHABLE_ERRNOS:
+        return Fault.UNREACHABLE
+    if exc.errno in _REFUSED_ERRNOS or isinstance(exc, ConnectionError):
+        return Fault.REFUSED
+    return Fault.PROTOCOL
+
+
+def _timed_out(m: Measurement) -> tuple[Fault, str]:
+    where = f" in phase {m.current}" if m.current else ""
+    return Fault.TIMEOUT, f"no answer within {m.timeout_s:g} s{where}"
+
+
+async def measure(
+    probe: ProbeType, settings: ProbeSettings, *, timeout_s: float, path: Path | None = None, tools: Tools
+) -> Reading:
+    """Run a probe once, within its deadline, and turn whatever happens into a Reading.
+
+    Never raises but CancelledError. `asyncio.timeout` and the kernel's own ETIMEDOUT both arrive as TimeoutError;
+    a probe that swallowed the cancellation leaves no exception at all, so the deadline itself is asked.
+    """
+    m = Measurement(timeout_s=timeout_s, path=path, tools=tools)
+    fault: Fault | None = None
+    detail = ""
+    began = time.perf_counter()
+    deadline = asyncio.timeout(timeout_s)
+    try:
+        async with deadline:
+            await probe.run(settings, m)
+        if deadline.expired():
+            fault, detail = _timed_out(m)
+    except ProbeError as exc:
+        fault, detail = exc.fault, exc.detail
+    except TimeoutError as exc:
+        fault, detail = _timed_out(m) if deadline.expired() else (Fault.TIMEOUT, one_line(str(exc)) or "timed out")
+    except OSError as exc:
+        fault, detail = fault_of(exc), one_line(exc.strerror or str(exc) or type(exc).__name__)
+    except Exception as exc:  # a bug in a probe must not stop the others; it is logged with its trace
+        log.exception("probe %s failed inside", probe.kind)
+        fault, detail = Fault.INTERNAL, one_line(f"{type(exc).__name__}: {exc}")
+    duration_s = time.perf_counter() - began
+    values = {k: v for k, v in m.values.items() if math.isfinite(v)}
+    return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s))
