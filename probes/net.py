@@ -1,0 +1,273 @@
+"""Names, sockets and streams for every probe: resolve, connect by a path, TLS, bounded lines.
+
+No protocol lives here. Everything is bounded: lines, bodies and waits (the caller's deadline cancels).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import os
+import socket
+import ssl
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from probes.base import Fault, IpFamily, Measurement, Path, ProbeError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+LINE_LIMIT: Final = 8192  # bytes; chosen: 8 times what RFC 5321 and RFC 9051 ask a client to take
+STREAM_LIMIT: Final = 65536  # bytes buffered unread in one connection
+LOOKUP_THREADS: Final = 16  # chosen: bounds how many dead look-ups can wait at once
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A resolved address, ready to connect to."""
+
+    family: socket.AddressFamily
+    ip: str
+    port: int
+
+    @property
+    def sockaddr(self) -> tuple[str, int]:
+        """What the socket module wants for connect."""
+        return self.ip, self.port
+
+
+class Resolver:
+    """Name look-ups in threads of their own, so that a dead resolver cannot stall other work of the loop."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+
+    async def lookup(self, host: str, family: IpFamily = IpFamily.ANY) -> Sequence[tuple[socket.AddressFamily, str]]:
+        """Return the addresses of a name in the system resolver's order, without duplicates; never empty.
+
+        Raises:
+            OSError: gaierror; EAI_AGAIN means that our resolver did not answer.
+        """
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(
+            self._threads, socket.getaddrinfo, host, None, family.socket_family, socket.SOCK_STREAM
+        )
+        return list(dict.fromkeys((socket.AddressFamily(f), str(sockaddr[0])) for f, _, _, _, sockaddr in found))
+
+    def close(self) -> None:
+        """Stop taking look-ups; those under way end by themselves."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = IpFamily.ANY) -> list[Address]:
+    """Turn a host into addresses, timed as phase `resolve`. A literal address costs no look-up.
+
+    Only families that the path's source address can reach are returned.
+
+    Raises:
+        ProbeError: NAME when the name does not exist or has no address; LOCAL when our resolver gave no answer.
+    """
+    with m.phase("resolve"):
+        try:
+            literal = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            found = await _lookup(m, host, family)
+        else:
+            found = [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, str(literal))]
+    wanted = family.socket_family
+    if wanted == socket.AF_UNSPEC and m.path and m.path.source:
+        wanted = _family_of(m.path.source)
+    usable = [Address(f, ip, port) for f, ip in found if wanted in (socket.AF_UNSPEC, f)]
+    if not usable:
+        raise ProbeError(Fault.NAME, f"{host} has no address of the wanted family ({_family_word(wanted)})")
+    return usable
+
+
+async def _lookup(m: Measurement, host: str, family: IpFamily) -> Sequence[tuple[socket.AddressFamily, str]]:
+    try:
+        return await m.tools.of(Resolver).lookup(host, family)
+    except socket.gaierror as exc:
+        if exc.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
+            raise ProbeError(Fault.NAME, f"the name {host} does not exist or has no address") from exc
+        raise ProbeError(Fault.LOCAL, f"our resolver gave no answer for {host}: {exc.strerror}") from exc
+    except UnicodeError as exc:
+        raise ProbeError(Fault.NAME, f"{host} is not a valid host name") from exc
+
+
+def _family_of(ip: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _family_word(family: socket.AddressFamily) -> str:
+    return {socket.AF_INET: "IPv4", socket.AF_INET6: "IPv6"}.get(family, "any")
+
+
+def bind_to_path(sock: socket.socket, path: Path | None) -> None:
+    """Make a socket leave by a path: bind its source address, or its interface by SO_BINDTODEVICE.
+
+    Raises:
+        ProbeError: LOCAL when the address or interface is not ours, or the right to bind is missing.
+    """
+    if path is None:
+        return
+    try:
+        if path.interface:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, path.interface.encode() + b"\0")
+        if path.source:
+            sock.bind((path.source, 0))
+    except OSError as exc:
+        where = path.interface or path.source
+        raise ProbeError(Fault.LOCAL, f"cannot leave by path {path.id} ({where}): {exc.strerror}") from exc
+
+
+async def connect(m: Measurement, host: str, port: int, family: IpFamily = IpFamily.ANY) -> socket.socket:
+    """Open a TCP connection by the measurement's path, timed as phases `resolve` and `connect`.
+
+    Addresses are tried in turn until one answers; `address` is kept as a fact. The caller owns the socket.
+
+    Raises:
+        ProbeError: NAME, LOCAL or UNREACHABLE with the reason.
+        OSError: what the last address answered.
+    """
+    addresses = await resolve(m, host, port, family)
+    with m.phase("connect"):
+        for last, address in ((a is addresses[-1], a) for a in addresses):
+            m.fact("address", address.ip)
+            try:
+                return await _connect_one(m, address)
+            except OSError:
+                if last:
+                    raise
+    raise AssertionError("resolve returned no address")
+
+
+async def _connect_one(m: Measurement, address: Address) -> socket.socket:
+    sock = socket.socket(address.family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        bind_to_path(sock, m.path)
+        await _start_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _start_connect(sock: socket.socket, address: Address) -> None:
+    # An error at once is our own host's; one that arrives later was sent by the network.
+    begun = sock.connect_ex(address.sockaddr)
+    if begun not in (0, errno.EINPROGRESS):
+        raise OSError(begun, f"{os.strerror(begun)} ({address.ip} port {address.port})")
+    if begun == errno.EINPROGRESS:
+        await _writable(sock)
+        late = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if late in (errno.ENETUNREACH, errno.EACCES, errno.EPERM):
+            raise ProbeError(Fault.UNREACHABLE, f"the network answered: {os.strerror(late)} ({address.ip})")
+        if late:
+            raise OSError(late, f"{os.strerror(late)} ({address.ip} port {address.port})")
+
+
+async def _writable(sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    loop.add_writer(sock, wake)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(sock)
+
+
+@dataclass(slots=True)
+class Stream:
+    """A connection with bounded reads. Owned by `open_stream`, which closes it."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def read_line(self, limit: int = LINE_LIMIT) -> bytes:
+        """Read one line and return it without its line end.
+
+        Raises:
+            ProbeError: PROTOCOL when the line is longer than `limit`; REFUSED when the peer hung up.
+        """
+        try:
+            line = await self.reader.readuntil(b"\n")
+        except asyncio.IncompleteReadError as exc:
+            got = f" after {len(exc.partial)} bytes" if exc.partial else ""
+            raise ProbeError(Fault.REFUSED, f"the server closed the connection{got}") from exc
+        except asyncio.LimitOverrunError as exc:
+            raise ProbeError(Fault.PROTOCOL, f"a line longer than {limit} bytes came") from exc
+        if len(line) > limit:
+            raise ProbeError(Fault.PROTOCOL, f"a line longer than {limit} bytes came")
+        return line.rstrip(b"\r\n")
+
+    async def read_some(self, limit: int = STREAM_LIMIT) -> bytes:
+        """Read what has come, at most `limit` bytes; empty at the end of the stream."""
+        return await self.reader.read(limit)
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes and wait until the buffer has room again."""
+        self.writer.write(data)
+        await self.writer.drain()
+
+    async def start_tls(self, m: Measurement, context: ssl.SSLContext, server_name: str) -> None:
+        """Turn this plain connection into TLS, timed as phase `tls`.
+
+        Raises:
+            ProbeError: PROTOCOL when the server sent bytes ahead of the handshake (CVE-2011-0411: injected text).
+            ssl.SSLError: the handshake failed; ssl.SSLCertVerificationError when only the certificate did.
+        """
+        # A line already buffered in plain text would be taken for an answer inside TLS.
+        if self.reader._buffer:  # type: ignore[attr-defined]
+            raise ProbeError(Fault.PROTOCOL, "the server sent plain text after agreeing to start TLS")
+        with m.phase("tls"):
+            await self.writer.start_tls(context, server_hostname=server_name, ssl_handshake_timeout=m.timeout_s)
+
+    @property
+    def ssl_object(self) -> ssl.SSLObject | None:
+        """The TLS session, once there is one."""
+        found: ssl.SSLObject | None = self.writer.get_extra_info("ssl_object")
+        return found
+
+
+@asynccontextmanager
+async def open_stream(
+    m: Measurement,
+    host: str,
+    port: int,
+    *,
+    family: IpFamily = IpFamily.ANY,
+    tls: ssl.SSLContext | None = None,
+    server_name: str | None = None,
+) -> AsyncIterator[Stream]:
+    """Connect, optionally with TLS from the first byte, and close the connection at the end, also when cancelled.
+
+    Raises:
+        ProbeError: see `connect`.
+        OSError: see `connect`; ssl.SSLError when the handshake failed.
+    """
+    sock = await connect(m, host, port, family)
+    try:
+        reader, writer = await asyncio.open_connection(sock=sock, limit=STREAM_LIMIT)
+    except BaseException:
+        sock.close()
+        raise
+    stream = Stream(reader, writer)
+    try:
+        if tls is not None:
+            await stream.start_tls(m, tls, server_name or host)
+        yield stream
+    finally:
+        # abort, not close: a graceful TLS goodbye would wait for a peer that may never answer.
+        writer.transport.abort()
