@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that `make run` or `make test` needs and that are not here yet.
+#
+# As root it installs them, without starting any service and without removing anything. As another user, or where
+# there is no apt-get, it prints the one line that is missing and fails.
+#
+#     scripts/install-packages.sh run|test
+set -euo pipefail
+
+purpose=${1:?run or test}
+python=${PYTHON:-python3}
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a plain user's PATH leaves these out, and the servers live there
+
+missing=()
+
+# need PACKAGE PROGRAM...: the package is wanted when a program is not here, whichever package may have brought it.
+need() {
+    local package=$1 program
+    shift
+    for program in "$@"; do
+        if ! command -v "$program" >/dev/null; then
+            missing+=("$package")
+            return
+        fi
+    done
+}
+
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    missing+=(python3-venv) # Debian ships Python without the part that makes virtual environments
+fi
+
+if [[ $purpose == test ]]; then
+    need nginx-light nginx
+    need postfix postfix postdrop
+    need dovecot-imapd dovecot /usr/lib/dovecot/imap
+    need dovecot-pop3d /usr/lib/dovecot/pop3
+    need unbound unbound
+    need prometheus prometheus promtool
+    need prometheus-blackbox-exporter prometheus-blackbox-exporter
+    need nftables nft
+    need iproute2 ip
+    need iputils-ping ping
+    need fping fping
+    need tcpdump tcpdump
+    need procps ps
+    need openssl openssl
+fi
+
+if ((${#missing[@]} == 0)); then
+    exit 0
+fi
+
+line="apt-get install -y --no-install-recommends ${missing[*]}"
+if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+    printf 'Missing here, and only root may install it. Run this once, then the same make again:\n\n    sudo %s\n\n' \
+        "$line" >&2
+    exit 1
+fi
+
+# Packages of servers start their services on installation; this policy forbids it. An existing one is the owner's.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    trap 'exit 130' INT TERM HUP
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+
+export DEBIAN_FRONTEND=noninteractive
+options=(-o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
+# A mirror that is out of reach is no reason to stop: the packages may be in the cache.
+apt-get "${options[@]}" update -q </dev/null || echo "apt-get update failed; trying with the lists at hand" >&2
+# --no-remove: better to fail than to throw out the mail server that this machine already has.
+apt-get "${options[@]}" install -q -y --no-install-recommends --no-remove "${missing[@]}" </dev/null
