@@ -1,0 +1,55 @@
+"""From the states of checks to the state of their service. Pure: no clock, no input or output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from monitor.model import State
+
+USABLE = frozenset({State.UP, State.DEGRADED, State.CONGESTED})
+
+
+def combine(states: Sequence[State], at_least: int) -> State:
+    """Return a service's state when at least `at_least` of its checks must be usable.
+
+    Three-valued: DOWN only when the unknown ones could not save it, UNKNOWN when they decide.
+    A service that works with part of its checks failing is DEGRADED.
+    """
+    usable = sum(s in USABLE for s in states)
+    unknown = sum(s is State.UNKNOWN for s in states)
+    if usable + unknown < at_least:
+        return State.DOWN
+    if usable < at_least:
+        return State.UNKNOWN
+    worst = max((s for s in states if s is not State.UNKNOWN), key=lambda s: s.severity, default=State.UNKNOWN)
+    return State.DEGRADED if worst is State.DOWN else worst
+
+
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A check's state, since when, and what it was before; None before the first."""
+
+    state: State
+    at: datetime
+    before: State
+
+
+def began(checks: Sequence[Since], at_least: int) -> datetime:
+    """Return since when the combined state has been what it is now.
+
+    A back-dated change of one check may date the service's change before or after the moment it was noticed: the
+    state is walked backwards from now as long as it stays the same. One change back per check is known; a service
+    that stayed the same beyond that is dated from there.
+    """
+    states = [c.state for c in checks]
+    now = combine(states, at_least)
+    order = sorted(range(len(checks)), key=lambda i: checks[i].at, reverse=True)
+    start = checks[order[0]].at
+    for i in order:
+        start = checks[i].at
+        states[i] = checks[i].before
+        if combine(states, at_least) is not now:
+            break
+    return start
