@@ -1,0 +1,348 @@
+"""The letters a duty officer gets: what happened, since when, how we know, is it us, what else, who else was told.
+
+`compose` is pure: the same notice makes the same letter, at every try and after every restart. The text part is
+complete by itself; the HTML part says the same and is styled inline, because many mail readers drop style sheets.
+No background is set but behind the headline, so that it reads in light and dark.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from config.plan import Language, SitePlan
+from exporters import text
+from exporters.text import Words, pick
+from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
+from probes.base import one_line
+
+MARK: Final = "[Thông Suốt]"  # the first word of every subject, for filters
+EVIDENCE_LIMIT: Final = 20  # lines of evidence in one letter; chosen: more is read on the page
+NAMES_LIMIT: Final = 40  # services hit, in one letter
+
+_COLOURS: Final = {  # behind the headline, white on it; contrast at least 4.5 : 1
+    State.DOWN: "#b3261e",
+    State.CONGESTED: "#7a3fa0",
+    State.DEGRADED: "#8a5a00",
+    State.UNKNOWN: "#50606e",
+    State.UP: "#1b6e3c",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One message, ready to be put into headers and parts."""
+
+    subject: str  # one line
+    text: str
+    html: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A titled block: label and value pairs, or plain lines; a line may have a technical note below it."""
+
+    title: str
+    rows: tuple[tuple[str, str], ...] = ()
+    lines: tuple[tuple[str, str], ...] = ()  # (line, technical note)
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A letter before it is laid out as text and as HTML."""
+
+    headline: str
+    state: State
+    lead: str
+    parts: tuple[_Part, ...]
+    link: str
+    foot: str
+
+
+def compose(notice: Notice, site: SitePlan, to: Sequence[str], page_url: str | None) -> Letter:
+    """Write the letter for a notice, in the language and the local time of the site."""
+    writer = _Writer(notice, site, to)
+    draft = _Draft(
+        headline=writer.headline(),
+        state=writer.colour(),
+        lead=writer.lead(),
+        parts=tuple(part for part in writer.parts() if part.rows or part.lines),
+        link=_safe_link(page_url),
+        foot=writer.foot(),
+    )
+    subject = f"{MARK}[{text.short_site(notice.site_name or site.name)}] {writer.subject()}"
+    return Letter(one_line(subject), _as_text(draft, site.language), _as_html(draft, site.language))
+
+
+def _safe_link(url: str | None) -> str:
+    """Return the address of the page if it is one a mail reader may open."""
+    return one_line(url, 500) if url and url.startswith(("http://", "https://")) else ""
+
+
+class _Writer:
+    """Finds the words for one notice."""
+
+    def __init__(self, notice: Notice, site: SitePlan, to: Sequence[str]) -> None:
+        self.n = notice
+        self.lang = site.language
+        self.tz = site.timezone
+        self.to = to
+        self.own = notice.service == OWN_FAULT
+        self.name = one_line(notice.service_name or notice.service)
+
+    def say(self, vi: str, en: str) -> str:
+        return pick((vi, en), self.lang)
+
+    def lasted(self) -> str:
+        end = self.n.ended_at or self.n.at
+        return text.duration_words((end - self.n.since).total_seconds(), self.lang)
+
+    def state(self) -> str:
+        return text.state_word(self.n.state, self.lang)
+
+    def colour(self) -> State:
+        if self.n.kind in (EventKind.RECOVERED, EventKind.TEST):
+            return State.UP
+        return State.UNKNOWN if self.own else self.n.state
+
+    # The subject: short, and the same words in the same place, so that a rule of a mail reader can find them.
+
+    def subject(self) -> str:
+        since = text.brief_time(self.n.since, self.n.at, self.tz)
+        if self.n.kind is EventKind.TEST:
+            return self.say("THƯ THỬ: kênh cảnh báo qua thư điện tử", "TEST: alerts by e-mail")
+        if self.n.kind is EventKind.RECOVERED:
+            end = text.brief_time(self.n.ended_at or self.n.at, self.n.at, self.tz)
+            tail = self.say(f"lúc {end} (sau {self.lasted()})", f"at {end} (after {self.lasted()})")
+            return f"{self.headline()} {tail}"
+        tail = self.say(f"từ {since}", f"since {since}")
+        worse = self.say("NẶNG HƠN, ", "WORSE, ") if self.n.kind is EventKind.WORSENED else ""
+        return f"{worse}{self.headline()} {tail}"
+
+    def headline(self) -> str:
+        if self.n.kind is EventKind.TEST:
+            return self.say("THƯ THỬ KÊNH CẢNH BÁO", "TEST OF THE ALERTS")
+        if self.own:
+            where = text.own_fault_word(self.n.cause, self.lang)
+            if self.n.kind is EventKind.RECOVERED:
+                return self.say(f"TRẠM ĐO ĐÃ HOẠT ĐỘNG TRỞ LẠI: {where}", f"MONITOR CAN SEE AGAIN: {where}")
+            if self.n.cause == "local":
+                return self.say(f"TRẠM ĐO GẶP TRỤC TRẶC: {where}", f"MONITOR IN TROUBLE: {where}")
+            return self.say(f"TRẠM ĐO MẤT KẾT NỐI: {where}", f"MONITOR CUT OFF: {where}")
+        if self.n.kind is EventKind.RECOVERED:
+            return self.say(f"ĐÃ THÔNG SUỐT: {self.name}", f"RECOVERED: {self.name}")
+        return f"{self.state().upper()}: {self.name}"
+
+    def lead(self) -> str:
+        if self.n.kind is EventKind.TEST:
+            return self.say(
+                "Đây là thư thử. Nhận được thư này nghĩa là kênh cảnh báo qua thư điện tử hoạt động. "
+                "Không có sự cố nào; không cần xử lý gì.",
+                "This is a test. That it reached you means that alerts by e-mail work. Nothing is wrong.",
+            )
+        if self.own:
+            return self._own_lead()
+        if self.n.kind is EventKind.RECOVERED:
+            return self.say(
+                f"{self.name} đã thông suốt trở lại sau {self.lasted()}.",
+                f"{self.name} works again after {self.lasted()}.",
+            )
+        if self.n.kind is EventKind.WORSENED:
+            return self.say(
+                f"Sự cố của {self.name} đã nặng hơn: hiện nay {self.state()}.",
+                f"The trouble of {self.name} got worse: now {self.state()}.",
+            )
+        return self.say(f"{self.name} đang {self.state()}.", f"{self.name} is {self.state()}.")
+
+    def _own_lead(self) -> str:
+        if self.n.kind is EventKind.RECOVERED:
+            return self.say(
+                f"Trạm đo đã quan sát lại được sau {self.lasted()}. Trong khoảng đó không có số liệu về các dịch vụ; "
+                "thời gian này không tính là gián đoạn của dịch vụ.",
+                f"The monitor can see again after {self.lasted()}. That time counts as not observed, not as an outage.",
+            )
+        return self.say(
+            "Lỗi ở phía trạm đo, không phải sự cố của dịch vụ. Từ lúc này các dịch vụ được ghi “không có số liệu”, "
+            "không bị coi là gián đoạn.",
+            "The fault is ours, not the services'. Until it ends they are recorded as not observed, not as down.",
+        )
+
+    # The blocks below the lead.
+
+    def parts(self) -> tuple[_Part, ...]:
+        people = _Part(self.say("Người nhận thư này", "Who gets this"), lines=_plain(self.to))
+        if self.n.kind is EventKind.TEST:
+            return (_Part("", rows=self._when()), people)
+        return (_Part("", rows=self._when()), self._evidence(), self._blame(), self._affected(), people)
+
+    def _when(self) -> tuple[tuple[str, str], ...]:
+        at, since = text.local_time(self.n.at, self.tz), text.local_time(self.n.since, self.tz)
+        zone = text.zone_word(self.n.at, self.tz)
+        site = (self.say("Đơn vị", "Site"), one_line(self.n.site_name))
+        if self.n.kind is EventKind.TEST:
+            return (site, (self.say("Lập lúc", "Made at"), f"{at} ({zone})"))
+        what = () if self.own else ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
+        began = ((self.say("Bắt đầu", "Began"), f"{since} ({zone})"),)
+        rest: tuple[tuple[str, str], ...]
+        if self.n.kind is EventKind.RECOVERED:
+            end = text.local_time(self.n.ended_at or self.n.at, self.tz)
+            rest = (
+                (self.say("Kết thúc", "Ended"), end),
+                (self.say("Kéo dài", "Lasted"), self.lasted()),
+                (self.say("Xác nhận", "Confirmed"), at),
+            )
+        else:
+            rest = ((self.say("Xác nhận", "Confirmed"), at),)
+        number = ((self.say("Sự cố số", "Incident"), str(self.n.incident)),)
+        return (site, *what, *began, *rest, *number)
+
+    def _evidence(self) -> _Part:
+        shown = tuple(self._evidence_line(e) for e in self.n.evidence[:EVIDENCE_LIMIT])
+        return _Part(
+            self.say("Căn cứ: kết quả đo", "How we know: what the checks said"),
+            lines=shown + self._more(len(self.n.evidence) - EVIDENCE_LIMIT),
+        )
+
+    def _evidence_line(self, e: Evidence) -> tuple[str, str]:
+        kind = f" [{one_line(e.kind)}]" if e.kind else ""
+        state = text.state_word(e.state, self.lang)
+        why = text.fault_phrase(e.fault, self.lang, e.state)
+        when = text.local_clock(e.at, self.tz)
+        if e.at.astimezone(self.tz).date() != self.n.at.astimezone(self.tz).date():
+            when = text.local_time(e.at, self.tz)
+        return f"{when}  {one_line(e.check)}{kind}: {state}, {why}", one_line(e.detail)
+
+    def _blame(self) -> _Part:
+        title = self.say("Do ai: trạm đo hay dịch vụ?", "Us or them?")
+        lines: list[str] = []
+        if self.own:
+            if self.n.kind is not EventKind.RECOVERED:
+                lines += [text.own_fault_sentence(self.n.cause, self.lang), pick(_own_advice(self.n.cause), self.lang)]
+            return _Part(title, lines=_plain(lines))
+        if self.n.cause:
+            lines.append(text.cause_sentence(self.n.cause, self.lang))
+        if self.n.kind is not EventKind.RECOVERED:
+            lines.append(text.blame_sentence(self.n.references_good, self.n.references_bad, self.lang))
+        if self.n.flapping:
+            lines.append(pick(_FLAPPING, self.lang))
+        return _Part(title, lines=_plain(lines))
+
+    def _affected(self) -> _Part:
+        if self.own:
+            title = self.say("Dịch vụ không đo được", "Services not observed")
+        else:
+            title = self.say("Dịch vụ khác cùng bị ảnh hưởng", "Other services hit")
+        if not self.n.affected:
+            none = () if self.own or self.n.kind is EventKind.RECOVERED else (self.say("Không có.", "None."),)
+            return _Part(title, lines=_plain(none))
+        return _Part(
+            title, lines=_plain(self.n.affected[:NAMES_LIMIT]) + self._more(len(self.n.affected) - NAMES_LIMIT)
+        )
+
+    def _more(self, count: int) -> tuple[tuple[str, str], ...]:
+        line = self.say(f"… và {count} mục nữa, xem trên trang theo dõi.", f"… and {count} more, see the page.")
+        return ((line, ""),) if count > 0 else ()
+
+    def foot(self) -> str:
+        return self.say(
+            "Thư do phần mềm giám sát Thông Suốt tự động gửi. Giờ ghi trong thư là giờ địa phương.",
+            "Sent by the monitor Thông Suốt. Times are local.",
+        )
+
+
+_FLAPPING: Final[Words] = (
+    "Lưu ý: dịch vụ đang chập chờn (đổi trạng thái nhiều lần trong thời gian ngắn), có thể còn thay đổi tiếp.",
+    "Note: the service is flapping (it changed state many times in a short while) and may change again.",
+)
+
+_ADVICE: Final[dict[str, Words]] = {
+    "near": (
+        "Đề nghị kiểm tra: dây mạng, bộ chuyển mạch và cổng mạng (gateway) của phòng máy đặt trạm đo.",
+        "Please check: cable, switch and gateway of the room in which the monitor stands.",
+    ),
+    "far": (
+        "Đề nghị kiểm tra: đường truyền Internet của đơn vị; liên hệ nhà mạng nếu thiết bị tại chỗ bình thường.",
+        "Please check: the site's Internet line; call the carrier if the equipment on site is well.",
+    ),
+}
+_ADVICE_HOST: Final[Words] = (
+    "Đề nghị kiểm tra máy chạy phần mềm giám sát: card mạng, DNS, đồng hồ, tải của máy.",
+    "Please check the host the monitor runs on: network card, DNS, clock, load.",
+)
+
+
+def _own_advice(cause: str) -> Words:
+    return _ADVICE.get(cause, _ADVICE_HOST)
+
+
+def _plain(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    return tuple((one_line(line, 400), "") for line in lines)
+
+
+# Layout. Both take the same draft, so neither can say what the other does not.
+
+
+def _as_text(draft: _Draft, lang: Language) -> str:
+    out = [draft.headline, "=" * min(len(draft.headline), 72), "", draft.lead]
+    for part in draft.parts:
+        out.append("")
+        if part.title:
+            out.append(part.title.upper())
+        width = max((len(label) for label, _ in part.rows), default=0)
+        out += [f"{label + ':':<{width + 1}} {value}" for label, value in part.rows]
+        for line, note in part.lines:
+            out.append(f"- {line}")
+            if note:
+                out.append(f"    {pick(_TECHNICAL, lang)}: {note}")
+    if draft.link:
+        out += ["", f"{pick(_PAGE, lang)}: {draft.link}"]
+    out += ["", "-- ", draft.foot, ""]
+    return "\n".join(out)
+
+
+_TECHNICAL: Final[Words] = ("chi tiết kỹ thuật", "technical detail")
+_PAGE: Final[Words] = ("Trang theo dõi trực tiếp", "Live page")
+
+_BODY_STYLE = "margin:0;padding:12px;font-family:Arial,'Helvetica Neue',sans-serif;font-size:16px;line-height:1.5"
+_BOX_STYLE = "max-width:640px;margin:0 auto"
+_HEAD_STYLE = "padding:14px 16px;border-radius:6px;color:#ffffff;font-size:20px;font-weight:bold;line-height:1.3"
+_TITLE_STYLE = "margin:22px 0 6px;font-size:16px;font-weight:bold"
+_LABEL_STYLE = (
+    "padding:3px 14px 3px 0;opacity:0.75;white-space:nowrap;vertical-align:top;text-align:left;font-weight:normal"
+)
+_LINE_STYLE = "margin:0;padding:6px 0;border-top:1px solid rgba(128,128,128,0.35)"
+_NOTE_STYLE = "font-family:Consolas,'Courier New',monospace;font-size:13px;opacity:0.75;word-break:break-word"
+_FOOT_STYLE = "margin:24px 0 0;font-size:13px;opacity:0.75"
+
+
+def _as_html(draft: _Draft, lang: Language) -> str:
+    esc = html.escape
+    head = f"{_HEAD_STYLE};background-color:{_COLOURS[draft.state]}"
+    out = [
+        f'<!DOCTYPE html>\n<html lang="{lang.value}"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">'
+        f'<title>{esc(draft.headline)}</title></head>\n<body style="{esc(_BODY_STYLE)}"><div style="{_BOX_STYLE}">',
+        f'<div style="{head}">{esc(draft.headline)}</div>',
+        f'<p style="margin:16px 0 12px;font-size:17px">{esc(draft.lead)}</p>',
+    ]
+    for part in draft.parts:
+        if part.title:
+            out.append(f'<h2 style="{_TITLE_STYLE}">{esc(part.title)}</h2>')
+        if part.rows:
+            cells = "".join(
+                f'<tr><th scope="row" style="{_LABEL_STYLE}">{esc(label)}</th>'
+                f'<td style="padding:3px 0">{esc(value)}</td></tr>'
+                for label, value in part.rows
+            )
+            out.append(f'<table style="border-collapse:collapse;font-size:16px">{cells}</table>')
+        for line, note in part.lines:
+            small = f'<br><span style="{esc(_NOTE_STYLE)}">{esc(note)}</span>' if note else ""
+            out.append(f'<p style="{_LINE_STYLE}">{esc(line)}{small}</p>')
+    if draft.link:
+        url, words = esc(draft.link), esc(pick(_PAGE, lang))
+        out.append(f'<p style="margin:20px 0 0">{words}: <a href="{url}" style="word-break:break-all">{url}</a></p>')
+    out.append(f'<p style="{_FOOT_STYLE}">{esc(draft.foot)}</p>\n</div></body></html>\n')
+    return "\n".join(out)
