@@ -1,0 +1,451 @@
+"""The journal: everything the monitor must not forget, in one SQLite file. The only writer, on a thread of its own.
+
+One transaction holds the results of a moment, the changes they caused and the duties to tell that follow, so that a
+crash can neither lose a mail nor invent one. All SQL of the house is here, in `history` and in `migrations/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import orjson
+from pydantic import TypeAdapter
+
+from monitor.judge.outage import Memory
+from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount, State
+from probes.base import Reading
+
+T = TypeVar("T")
+
+FILE_NAME: Final = "journal.db"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MEMORY: Final = TypeAdapter(Memory)
+_NOTICE: Final = TypeAdapter(Notice)
+
+
+class JournalError(Exception):
+    """The journal cannot be used at all: not ours, from a newer version, or damaged."""
+
+
+class JournalBusyError(Exception):
+    """This transaction could not be written now (disk full, file locked); it may be tried again as it is."""
+
+
+def to_ms(moment: datetime) -> int:
+    """Turn an aware datetime into milliseconds since 1970 UTC."""
+    return (moment - _EPOCH) // timedelta(milliseconds=1)
+
+
+def from_ms(ms: int) -> datetime:
+    """Turn milliseconds since 1970 UTC into an aware datetime."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """A notice that is owed, with the names its messages go by."""
+
+    notice: Notice
+    channel: str
+    message_id: str
+    thread_id: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes."""
+
+    results: list[Result] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)  # opened (end None) or complete
+    gaps_closed: dict[str, datetime] = field(default_factory=dict)  # check -> end of its open gap
+    memories: dict[str, Memory] = field(default_factory=dict)
+    incidents: dict[int, Incident] = field(default_factory=dict)
+    duties: list[Duty] = field(default_factory=list)
+    slots: Sequence[SlotCount] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What was known when the daemon last wrote."""
+
+    memories: Mapping[str, Memory]
+    open_gaps: Mapping[str, Gap]
+    open_incidents: Mapping[int, Incident]
+    recent_incidents: Sequence[Incident]
+    last_changes: Mapping[str, Change]  # by subject
+    next_incident: int
+    alive: datetime | None  # last transaction of the run before; None when there was none
+    stopped: bool  # whether that run ended by itself
+
+
+def pack_body(reading: Reading) -> bytes:
+    """Encode what a reading holds beyond its own columns; times in whole microseconds, empty parts left out."""
+    body: dict[str, Any] = {}
+    if reading.detail:
+        body["d"] = reading.detail
+    if reading.phases:
+        body["p"] = {k: round(v * 1e6) for k, v in reading.phases.items()}
+    if reading.rtts_s:
+        body["r"] = [None if r is None else round(r * 1e6) for r in reading.rtts_s]
+    if reading.values:
+        body["v"] = dict(reading.values)
+    if reading.facts:
+        body["f"] = dict(reading.facts)
+    return orjson.dumps(body)
+
+
+class Journal:
+    """Open with `await Journal.open(...)`; every method is a transaction of its own on the writer's thread."""
+
+    def __init__(self, site: str, connection: sqlite3.Connection, thread: ThreadPoolExecutor) -> None:
+        self.site = site
+        self._db = connection
+        self._thread = thread
+        self._check_no: dict[tuple[str, str], int] = {}
+        self._run = 0
+
+    @classmethod
+    async def open(cls, state_dir: Path, site: str) -> Journal:
+        """Open or create the journal, bring it to this version and check it.
+
+        Raises:
+            JournalError: with what to do, when the file cannot serve.
+        """
+        thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        loop = asyncio.get_running_loop()
+        try:
+            connection = await loop.run_in_executor(thread, _open_file, state_dir)
+        except BaseException:
+            thread.shutdown(wait=False)
+            raise
+        return cls(site, connection, thread)
+
+    async def _do(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Close the file after everything asked for has been written."""
+        await self._do(self._db.close)
+        self._thread.shutdown(wait=True)
+
+    async def begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
+        """Note that a daemon starts, keep its configuration, and return what the one before knew."""
+        return await self._do(lambda: self._begin_run(at, digest, version, config_text))
+
+    def _begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
+        keep_configuration(self._path().parent, digest, config_text)
+        recovered = self._recover()
+        with self._db:
+            cursor = self._db.execute(
+                "INSERT INTO runs (site, started_ms, alive_ms, config_digest, version) VALUES (?, ?, ?, ?, ?)",
+                (self.site, to_ms(at), to_ms(at), digest, version),
+            )
+        self._run = cursor.lastrowid or 0
+        return recovered
+
+    def _path(self) -> Path:
+        return Path(self._db.execute("PRAGMA database_list").fetchone()[2])
+
+    async def end_run(self, at: datetime) -> None:
+        """Note that this daemon stopped by itself."""
+
+        def work() -> None:
+            with self._db:
+                self._db.execute(
+                    "UPDATE runs SET stopped_ms = ?, alive_ms = ? WHERE id = ?", (to_ms(at), to_ms(at), self._run)
+                )
+
+        await self._do(work)
+
+    async def commit(self, batch: Batch, at: datetime) -> None:
+        """Write a batch as one transaction.
+
+        Raises:
+            JournalBusyError: nothing of it was written; the same batch may be tried again.
+            sqlite3.Error: the file is damaged; the process should end.
+        """
+
+        def work() -> None:
+            try:
+                with self._db:
+                    self._write(batch, at)
+            except sqlite3.OperationalError as exc:
+                # A check's number taken in the transaction that failed is not in the file.
+                self._check_no.clear()
+                raise JournalBusyError(str(exc)) from exc
+
+        await self._do(work)
+
+    def _write(self, batch: Batch, at: datetime) -> None:
+        db, site = self._db, self.site
+        if batch.results:
+            db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [self._row(r) for r in batch.results])
+        for check, end in batch.gaps_closed.items():
+            db.execute(
+                "UPDATE gaps SET end_ms = max(?, start_ms) WHERE site = ? AND check_name = ? AND end_ms IS NULL",
+                (to_ms(end), site, check),
+            )
+        db.executemany(
+            "INSERT INTO gaps (site, check_name, start_ms, end_ms, cause) VALUES (?, ?, ?, ?, ?)",
+            [(g.site, g.check, to_ms(g.start), to_ms(g.end) if g.end else None, g.cause) for g in batch.gaps],
+        )
+        db.executemany(
+            "INSERT INTO changes (site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_change_row(c) for c in batch.changes],
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
+            [(site, check, _MEMORY.dump_json(m).decode()) for check, m in batch.memories.items()],
+        )
+        db.executemany(
+            "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [_incident_row(i) for i in batch.incidents.values()],
+        )
+        db.executemany(
+            "INSERT INTO outbox (site, incident, kind, channel, message_id, thread_id, notice, created_ms,"
+            " next_try_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [self._duty_row(d, at) for d in batch.duties],
+        )
+        db.executemany(
+            "INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site, check_name, hour_ms) DO UPDATE SET"
+            " done = done + excluded.done, late = late + excluded.late,"
+            " skipped = skipped + excluded.skipped, lost = lost + excluded.lost",
+            [(site, s.check, to_ms(s.hour), s.done, s.late, s.skipped, s.lost) for s in batch.slots],
+        )
+        db.execute("UPDATE runs SET alive_ms = ? WHERE id = ?", (to_ms(at), self._run))
+
+    def _row(self, r: Result) -> tuple[object, ...]:
+        key = (r.check, r.path)
+        number = self._check_no.get(key)
+        if number is None:
+            number = self._check_no[key] = self._number(*key)
+        reading = r.reading
+        return (
+            number,
+            to_ms(r.slot),
+            to_ms(r.started_at),
+            round(r.lateness_s * 1e6),
+            r.attempt,
+            round(reading.duration_s * 1e6),
+            reading.fault or "",
+            pack_body(reading).decode(),
+        )
+
+    def _number(self, check: str, path: str) -> int:
+        self._db.execute(
+            "INSERT INTO checks (site, name, path) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (self.site, check, path)
+        )
+        row = self._db.execute(
+            "SELECT no FROM checks WHERE site = ? AND name = ? AND path = ?", (self.site, check, path)
+        ).fetchone()
+        number: int = row[0]
+        return number
+
+    def _duty_row(self, duty: Duty, at: datetime) -> tuple[object, ...]:
+        notice = duty.notice
+        text = _NOTICE.dump_json(notice).decode()
+        ids = (duty.message_id, duty.thread_id)
+        return (self.site, notice.incident, notice.kind, duty.channel, *ids, text, to_ms(at), to_ms(at))
+
+    def _recover(self) -> Recovered:
+        db, site = self._db, self.site
+        run = db.execute(
+            "SELECT alive_ms, stopped_ms FROM runs WHERE site = ? ORDER BY id DESC LIMIT 1", (site,)
+        ).fetchone()
+        memories = db.execute("SELECT check_name, body FROM memories WHERE site = ?", (site,)).fetchall()
+        gaps = db.execute(
+            "SELECT check_name, start_ms, cause FROM gaps WHERE site = ? AND end_ms IS NULL", (site,)
+        ).fetchall()
+        changes = db.execute(
+            f"SELECT {_CHANGE_COLUMNS} FROM changes WHERE id IN"  # noqa: S608  our own constant
+            " (SELECT max(id) FROM changes WHERE site = ? GROUP BY subject)",
+            (site,),
+        ).fetchall()
+        return Recovered(
+            memories={name: _MEMORY.validate_json(body) for name, body in memories},
+            open_gaps={name: Gap(site, name, from_ms(start), None, cause) for name, start, cause in gaps},
+            open_incidents={i.id: i for i in self._incidents("ended_ms IS NULL", -1)},
+            recent_incidents=self._incidents("ended_ms IS NOT NULL", 100),
+            last_changes={c.subject: c for c in map(change_from_row, changes)},
+            next_incident=db.execute("SELECT coalesce(max(id), 0) + 1 FROM incidents").fetchone()[0],
+            alive=from_ms(run[0]) if run else None,
+            stopped=bool(run and run[1] is not None),
+        )
+
+    def _incidents(self, where: str, limit: int) -> list[Incident]:
+        rows = self._db.execute(
+            f"SELECT * FROM incidents WHERE site = ? AND {where} ORDER BY id DESC LIMIT ?",  # noqa: S608  our own text
+            (self.site, limit),
+        )
+        return [incident_from_row(row) for row in rows]
+
+    async def recent_incidents(self, limit: int) -> Sequence[Incident]:
+        """Return the newest incidents, open ones included, newest first."""
+        return await self._do(lambda: self._incidents("1", limit))
+
+    async def prune(self, before: datetime, rows: int) -> int:
+        """Delete at most `rows` of the oldest raw results that started before a moment; return how many."""
+
+        def work() -> int:
+            with self._db:
+                return self._db.execute(
+                    "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results ORDER BY rowid LIMIT ?)"
+                    " AND started_ms < ?",
+                    (rows, to_ms(before)),
+                ).rowcount
+
+        return await self._do(work)
+
+    # The outbox, as channels see it.
+
+    async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:
+        """Return duties of a channel that are due, oldest first; they stay owed until marked."""
+
+        def work() -> list[OutboxItem]:
+            rows = self._db.execute(
+                "SELECT id, channel, message_id, thread_id, notice, attempts, created_ms FROM outbox"
+                " WHERE channel = ? AND site = ? AND sent_ms IS NULL AND failed_ms IS NULL AND next_try_ms <= ?"
+                " ORDER BY id LIMIT ?",
+                (channel, self.site, to_ms(now), limit),
+            )
+            return [
+                OutboxItem(i, ch, mid, tid, _NOTICE.validate_json(notice), attempts, from_ms(created))
+                for i, ch, mid, tid, notice, attempts, created in rows
+            ]
+
+        return await self._do(work)
+
+    async def mark_sent(self, item_id: int, at: datetime, detail: str) -> None:
+        """Note that the server accepted the message."""
+        await self._mark("sent_ms = ?", item_id, at, detail)
+
+    async def mark_retry(self, item_id: int, next_try: datetime, detail: str) -> None:
+        """Note that it did not go through and when to try again."""
+        await self._mark("next_try_ms = ?", item_id, next_try, detail)
+
+    async def mark_failed(self, item_id: int, at: datetime, detail: str) -> None:
+        """Note that it can never go through."""
+        await self._mark("failed_ms = ?", item_id, at, detail)
+
+    async def _mark(self, column: str, item_id: int, moment: datetime, detail: str) -> None:
+        def work() -> None:
+            with self._db:
+                self._db.execute(
+                    f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ? WHERE id = ?",  # noqa: S608
+                    (to_ms(moment), detail, item_id),
+                )
+
+        await self._do(work)
+
+    async def waiting(self, channel: str) -> int:
+        """Return how many duties of a channel are still owed."""
+
+        def work() -> int:
+            row = self._db.execute(
+                "SELECT count(*) FROM outbox WHERE channel = ? AND site = ? AND sent_ms IS NULL AND failed_ms IS NULL",
+                (channel, self.site),
+            ).fetchone()
+            count: int = row[0]
+            return count
+
+        return await self._do(work)
+
+
+_CHANGE_COLUMNS: Final = "site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping"
+
+
+def _change_row(c: Change) -> tuple[object, ...]:
+    times = (to_ms(c.at), to_ms(c.confirmed_at), to_ms(c.earliest))
+    return (c.site, c.subject, c.state, *times, c.fault, c.detail, int(c.flapping))
+
+
+def change_from_row(row: Sequence[Any]) -> Change:
+    """Build a Change from its columns in the table's order, without the id."""
+    site, subject, state, at, confirmed, earliest, fault, detail, flapping = row
+    return Change(
+        site, subject, State(state), from_ms(at), from_ms(confirmed), from_ms(earliest), fault, detail, bool(flapping)
+    )
+
+
+def _incident_row(i: Incident) -> tuple[object, ...]:
+    ended = to_ms(i.ended_at) if i.ended_at else None
+    times = (to_ms(i.began_at), to_ms(i.confirmed_at), ended)
+    return (i.id, i.site, i.subject, i.state, *times, i.parent, int(i.told), i.detail)
+
+
+def incident_from_row(row: Sequence[Any]) -> Incident:
+    """Build an Incident from its columns in the table's order."""
+    ident, site, subject, state, began, confirmed, ended, parent, told, detail = row
+    return Incident(
+        ident,
+        site,
+        subject,
+        State(state),
+        from_ms(began),
+        from_ms(confirmed),
+        from_ms(ended) if ended is not None else None,
+        parent,
+        bool(told),
+        detail,
+    )
+
+
+def keep_configuration(state_dir: Path, digest: str, text: str) -> None:
+    """Keep a configuration that ran, under its hash; written once, never over."""
+    folder = state_dir / "config"
+    folder.mkdir(exist_ok=True)
+    file = folder / f"{digest}.yaml"
+    if not file.exists():
+        part = folder / f".{digest}.part"
+        part.write_text(text, encoding="utf-8")
+        part.replace(file)
+
+
+def _open_file(state_dir: Path) -> sqlite3.Connection:
+    try:
+        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+        db = sqlite3.connect(state_dir / FILE_NAME, timeout=5.0, check_same_thread=False)
+    except (OSError, sqlite3.Error) as exc:
+        raise JournalError(f"cannot open the journal in {state_dir}: {exc}") from exc
+    try:
+        # FULL: a mail may be on its way as soon as the transaction is through, power cut or not.
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA foreign_keys = ON")
+        _migrate(db)
+    except sqlite3.Error as exc:
+        db.close()
+        raise JournalError(f"{state_dir / FILE_NAME} cannot be used: {exc}") from exc
+    except JournalError:
+        db.close()
+        raise
+    return db
+
+
+def migrations() -> list[tuple[int, str]]:
+    """Return the schema's steps in order: (version, SQL)."""
+    folder = resources.files("monitor") / "migrations"
+    names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql"))
+    return [(int(name[:4]), (folder / name).read_text(encoding="utf-8")) for name in names]
+
+
+def _migrate(db: sqlite3.Connection) -> None:
+    have = db.execute("PRAGMA user_version").fetchone()[0]
+    steps = migrations()
+    newest = steps[-1][0]
+    if have > newest:
+        raise JournalError(f"the journal is of version {have}, this program knows {newest}: use the newer program")
+    for version, sql in steps:
+        if version > have:
+            # One transaction a step, with its number, so that a cut leaves the version before.
+            db.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = {version};\nCOMMIT;")

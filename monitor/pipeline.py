@@ -1,0 +1,336 @@
+"""The one road of a result: judged, written with all that follows from it, then shown.
+
+The only writer of the journal's records and of the board's states. Results are gathered for a tenth of a second and
+go through as one transaction; the board changes after it, and the channels are woken after it. Knows no exporter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+from config.plan import Plan
+from monitor.board import Board
+from monitor.duty import DutyBook
+from monitor.journal import Batch, Journal, JournalBusyError, Recovered
+from monitor.judge import outage
+from monitor.judge.outage import Sample
+from monitor.model import Change, Gap, Result, SlotCount, State
+from monitor.scene import LiveScene
+from monitor.scheduler import interval_at
+from monitor.track import Track, sample_of
+from probes.base import utc_now
+
+log = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.1  # results of this long go through as one transaction
+IDLE_S: Final = 0.5  # with no result, reviews (and the sign of life in the journal) still happen this often
+SLOTS_EVERY_S: Final = 10.0  # how often the slot ledger is written
+MISSED_AFTER: Final = 1.5  # intervals without a result before the time between counts as not observed
+BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)  # before trying a transaction again; the last one repeats
+
+
+class Pipeline:
+    """Takes Results from a bounded queue, for as long as the daemon runs."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        board: Board,
+        results: asyncio.Queue[Result],
+        *,
+        request: Callable[[str, float], None],
+        slot_counts: Callable[[], Sequence[SlotCount]],
+        told: Callable[[], None],
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        """Args: request: asks the scheduler for a run of a check after some seconds. told: wakes the channels."""
+        self._plan = plan
+        self._journal = journal
+        self._board = board
+        self._results = results
+        self._request = request
+        self._slot_counts = slot_counts
+        self._told = told
+        self._clock = clock
+        self.tracks = {t.id: Track(t) for t in plan.targets()}
+        self._scene = LiveScene(plan, self.tracks)
+        self._duty = DutyBook(plan, {}, 1)
+        self._services_shown: dict[str, State] = {}
+        self._held: set[str] = set()  # checks whose DOWN waits for what the references say
+        self._dirty: set[str] = set()  # checks whose shown state may have changed
+        self._slots_written = 0.0
+
+    # Starting up.
+
+    def resume(self, recovered: Recovered, now: datetime, *, reloaded: bool = False) -> Batch:
+        """Go on where the journal says the daemon before stopped; the time between is not observed.
+
+        Args:
+            recovered: what the journal knew.
+            now: the present moment.
+            reloaded: the same process goes on with another configuration: no time has passed unobserved.
+
+        Returns:
+            What has to be committed before the first result.
+        """
+        batch = Batch()
+        site = self._plan.site.id
+        for name, memory in recovered.memories.items():
+            track = self.tracks.get(name)
+            gap = recovered.open_gaps.get(name)
+            if track is None:
+                if gap is None:
+                    batch.gaps.append(Gap(site, name, recovered.alive or now, None, "removed"))
+                continue
+            track.memory = memory
+            track.gap = gap
+            if gap is None and memory.state is not State.UNKNOWN and not reloaded:
+                self._open_gap(track, recovered.alive or now, "off", batch)
+            track.show(now)
+        self._duty = DutyBook(self._plan, recovered.open_incidents, recovered.next_incident)
+        self._scene.resume(recovered.open_incidents.values(), recovered.last_changes, now)
+        self._services_shown = {s.id: self._scene.state(s.id) for s in self._plan.services}
+        self._board.closed_incidents.extend(reversed(recovered.recent_incidents))
+        self._show_board(batch, now)
+        return batch
+
+    # Running.
+
+    async def run(self) -> None:
+        """Take results until cancelled. Raises what the journal raises when it is damaged."""
+        while True:
+            self._board.queue_size = self._results.qsize()
+            await self.step()
+
+    async def step(self) -> None:
+        """Wait for results for a moment, then put what came through."""
+        first: Result | None = None
+        try:
+            async with asyncio.timeout(IDLE_S):
+                first = await self._results.get()
+            await asyncio.sleep(GATHER_S)
+        except TimeoutError:
+            pass
+        finally:
+            # Also on the way out: a result that has been taken is never dropped.
+            taken = [first] if first is not None else []
+            while not self._results.empty():
+                taken.append(self._results.get_nowait())
+            if first is not None:
+                await asyncio.shield(self.put_through(taken))
+        if first is None:
+            await self.put_through([])
+
+    async def drain(self) -> None:
+        """Put through what is still in the queue, and the last of the slot ledger."""
+        taken = []
+        while not self._results.empty():
+            taken.append(self._results.get_nowait())
+        self._slots_written = float("-inf")
+        await self.put_through(taken)
+
+    async def put_through(self, results: Sequence[Result]) -> None:
+        """Judge results and commit everything that follows as one transaction."""
+        now = self._clock()
+        batch = Batch(results=list(results))
+        for result in results:
+            track = self.tracks.get(result.check)
+            if track is not None:
+                self._judge(track, result, batch)
+        self._settle_held(batch)
+        self._watch_ourselves(now, batch)
+        self._record_services(now, batch)
+        self._duty.review(self._scene, now, batch)
+        loop_time = asyncio.get_running_loop().time()
+        if loop_time - self._slots_written >= SLOTS_EVERY_S:
+            self._slots_written = loop_time
+            batch.slots = self._slot_counts()
+        await self._commit(batch, now)
+        self._show_results(results)
+        self._show_board(batch, now)
+        if batch.duties:
+            self._told()
+
+    async def _commit(self, batch: Batch, now: datetime) -> None:
+        began = asyncio.get_running_loop().time()
+        for attempt in range(1_000_000):
+            try:
+                await self._journal.commit(batch, now)
+                break
+            except JournalBusyError as exc:
+                # Nothing is dropped: the queue fills, probes wait, and their slots are counted as skipped.
+                pause = BUSY_PAUSES_S[min(attempt, len(BUSY_PAUSES_S) - 1)]
+                log.warning("the journal cannot be written (%s); trying again in %g s", exc, pause)
+                await asyncio.sleep(pause)
+        self._board.commit_s = asyncio.get_running_loop().time() - began
+
+    # Judging one result.
+
+    def _judge(self, track: Track, result: Result, batch: Batch) -> None:
+        at = result.started_at
+        track.last = result
+        self._note_missed(track, at, batch)
+        track.last_started = at
+        sample = sample_of(result, track.target.policy)
+        track.failing = sample is Sample.BAD
+        track.local_streak = track.local_streak + 1 if sample is Sample.BLIND else 0
+        self._dirty.add(track.target.id)
+        if sample is Sample.BLIND:
+            self._open_gap(track, at, "local", batch)
+            return
+        if sample is Sample.BAD and self._scene.blind(track):
+            self._unobserved(track, at, batch)
+            return
+        self._close_gap(track, at, batch)
+        before = track.memory
+        track.memory = outage.observe(before, track.target.policy, sample, at)
+        if track.memory.suspect and not before.suspect:
+            self._ask_around(track, at)
+        self._decide(track, batch)
+        if result.attempt == 0 and not track.memory.suspect:
+            track.memory = outage.settle(track.memory)
+        if outage.wants_recheck(track.memory, track.target.policy):
+            wait = timedelta(seconds=track.target.policy.recheck_s) - (self._clock() - at)
+            self._request(track.target.id, wait.total_seconds())
+        if track.memory_changed():
+            batch.memories[track.target.id] = track.memory
+
+    def _decide(self, track: Track, batch: Batch) -> None:
+        found = outage.verdict(track.memory, track.target.policy)
+        self._held.discard(track.target.id)
+        if found is None:
+            return
+        if found.state is State.DOWN and not track.is_reference:
+            sight = self._scene.look(track, found.at)
+            if sight.blind:
+                self._unobserved(track, found.at, batch)
+                return
+            if sight is sight.WAIT:
+                self._held.add(track.target.id)
+                return
+        track.memory = outage.believe(track.memory, found)
+        reading = track.last.reading if track.last else None
+        well = found.state is State.UP or reading is None
+        change = Change(
+            self._plan.site.id,
+            track.target.id,
+            found.state,
+            found.at,
+            self._clock(),
+            found.earliest,
+            "" if well or reading is None else reading.fault or "",
+            "" if well or reading is None else reading.detail,
+            track.memory.flapping,
+        )
+        track.because = change.detail
+        batch.changes.append(change)
+        log.info("%s is %s since %s %s", change.subject, change.state, change.at.isoformat(), change.detail)
+
+    def _settle_held(self, batch: Batch) -> None:
+        for check in list(self._held):
+            track = self.tracks[check]
+            self._decide(track, batch)
+            if track.memory_changed():
+                batch.memories[check] = track.memory
+            self._dirty.add(check)
+
+    def _ask_around(self, track: Track, since: datetime) -> None:
+        """Ask the references and the needed services now, so that the verdict finds fresh answers."""
+        if track.is_reference:
+            return
+        for other in self._scene.witnesses_of(track):
+            if other.last_started is None or other.last_started < since:
+                self._request(other.target.id, 0.0)
+        for other in self._scene.needed_by(track):
+            if other.last_started is None or other.last_started < since:
+                self._request(other.target.id, 0.0)
+
+    # Time that was not observed.
+
+    def _note_missed(self, track: Track, at: datetime, batch: Batch) -> None:
+        last = track.last_started
+        if last is None or track.gap is not None:
+            return
+        every = timedelta(seconds=interval_at(track.target, last))
+        if at - last > MISSED_AFTER * every:
+            batch.gaps.append(Gap(self._plan.site.id, track.target.id, last + every, at, "missed"))
+
+    def _unobserved(self, track: Track, at: datetime, batch: Batch) -> None:
+        """Take a bad streak for our own fault: unobserved from its first bad result, and no streak any more."""
+        start = track.memory.first_bad if track.memory.suspect and track.memory.first_bad else at
+        self._open_gap(track, start, "own-fault", batch)
+        track.memory = outage.forget_streak(track.memory)
+        if track.memory_changed():
+            batch.memories[track.target.id] = track.memory
+
+    def _open_gap(self, track: Track, start: datetime, cause: str, batch: Batch) -> None:
+        if track.gap is None:
+            track.gap = Gap(self._plan.site.id, track.target.id, start, None, cause)
+            batch.gaps.append(track.gap)
+            self._dirty.add(track.target.id)
+
+    def _close_gap(self, track: Track, end: datetime, batch: Batch) -> None:
+        if track.gap is None:
+            return
+        if track.gap in batch.gaps:
+            batch.gaps.remove(track.gap)
+            batch.gaps.append(Gap(track.gap.site, track.gap.check, track.gap.start, end, track.gap.cause))
+        else:
+            batch.gaps_closed[track.target.id] = end
+        track.gap = None
+
+    def _watch_ourselves(self, now: datetime, batch: Batch) -> None:
+        if not self._scene.watch(now):
+            return
+        for track in self.tracks.values():
+            # What began to fail with our own fault was never a failing of theirs.
+            if not track.is_reference and track.memory.suspect and self._scene.blind(track):
+                self._unobserved(track, now, batch)
+                self._held.discard(track.target.id)
+
+    # Services and the board.
+
+    def _record_services(self, now: datetime, batch: Batch) -> None:
+        for check in self._dirty:
+            self.tracks[check].show(now)
+        for service in self._scene.touched(self._dirty):
+            state, since = self._scene.refresh(service)
+            if self._services_shown.get(service.id) is not state:
+                self._services_shown[service.id] = state
+                detail = self._scene.reason(service.id)
+                site = self._plan.site.id
+                batch.changes.append(Change(site, service.id, state, since, now, since, detail=detail))
+                log.info("service %s is %s since %s", service.id, state, since.isoformat())
+
+    def _show_results(self, results: Sequence[Result]) -> None:
+        for result in results:
+            track = self.tracks.get(result.check)
+            if track is not None:
+                view = self._board.checks[result.check]
+                seen = result.observed and not (track.gap and result.reading.fault)
+                track.show_result(view, result, seen=seen)
+
+    def _show_board(self, batch: Batch, now: datetime) -> None:
+        board, changed = self._board, bool(batch.incidents or batch.changes or batch.gaps or batch.gaps_closed)
+        for check in self._dirty:
+            changed |= self.tracks[check].show_state(board.checks[check])
+        self._dirty.clear()
+        for incident in batch.incidents.values():
+            if incident.ended_at is not None:
+                board.closed_incidents.append(incident)
+        board.open_incidents = {i.id: i for i in self._duty.open_incidents().values()}
+        for service in self._plan.services:
+            view = board.services[service.id]
+            view.state, view.since = self._scene.state(service.id), self._scene.since_or_none(service.id)
+            view.detail = self._scene.reason(service.id)
+            incident_now = self._duty.open_incidents().get(service.id)
+            view.incident = incident_now.id if incident_now else None
+        fault = next(iter(self._scene.own_faults().values()), None)
+        board.own_fault, board.own_fault_since = (fault.kind, fault.since) if fault else ("", None)
+        if changed:
+            board.version += 1

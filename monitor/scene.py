@@ -1,0 +1,221 @@
+"""What is so at this moment: the services' states, the references, and whether we can see at all.
+
+Derived from the tracks; holds no record of its own beyond since when. Written for the pipeline and the duty book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from config.plan import REFERENCES, Plan, ServicePlan
+from monitor.duty import OwnFault
+from monitor.judge import observer
+from monitor.judge.observer import Sight
+from monitor.judge.service import Since, began, combine
+from monitor.model import OWN_FAULT, Change, Evidence, Incident, State
+from monitor.track import Track
+
+LOCAL_SHARE: Final = 0.5  # share of checks that we could not measure, from which on it is our own host's fault
+LOCAL_STREAK: Final = 2  # results in a row that count for it
+LOCAL_LEAST: Final = 3  # checks at least: one wrong interface name is no fault of the host
+_RANK: Final = {State.DOWN: 0, State.CONGESTED: 1, State.DEGRADED: 2, State.UNKNOWN: 3, State.UP: 4}
+
+
+@dataclass(slots=True)
+class _Service:
+    plan: ServicePlan
+    tracks: Sequence[Track]
+    state: State = State.UNKNOWN
+    since: datetime | None = None
+
+
+@dataclass(slots=True)
+class LiveScene:
+    """Answers questions about the present."""
+
+    plan: Plan
+    tracks: Mapping[str, Track]
+    _services: dict[str, _Service] = field(default_factory=dict)
+    _faults: dict[str, OwnFault] = field(default_factory=dict)
+    _ended: dict[str, datetime] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for plan in self.plan.services:
+            self._services[plan.id] = _Service(plan, [self.tracks[t.id] for t in plan.targets])
+
+    def resume(self, incidents: Iterable[Incident], changes: Mapping[str, Change], now: datetime) -> None:
+        """Take up own faults that were open, and since when services were what they were."""
+        for incident in incidents:
+            if incident.subject.startswith(OWN_FAULT):
+                fault = OwnFault(
+                    incident.subject, incident.detail, incident.began_at, self._path_name(incident.subject)
+                )
+                self._faults[incident.subject] = fault
+        for service in self._services.values():
+            self.refresh(service.plan)
+            known = changes.get(service.plan.id)
+            if known is not None and known.state is service.state:
+                service.since = known.at
+            elif service.since is None and known is not None:
+                service.since = now
+
+    def touched(self, checks: Collection[str]) -> list[ServicePlan]:
+        """Return the services that any of these checks belongs to."""
+        names = {self.tracks[c].target.service for c in checks}
+        return [s.plan for s in self._services.values() if s.plan.id in names]
+
+    def refresh(self, plan: ServicePlan) -> tuple[State, datetime]:
+        """Work out a service's state from its checks; return it and since when."""
+        service = self._services[plan.id]
+        shown = [t.shown or Since(State.UNKNOWN, datetime.min, State.UNKNOWN) for t in service.tracks]
+        state = combine([s.state for s in shown], plan.at_least)
+        known = [s for s in shown if s.at > datetime.min.replace(tzinfo=s.at.tzinfo)]
+        if state is not service.state and known:
+            service.since = began(known, plan.at_least) if len(known) == len(shown) else max(s.at for s in known)
+        service.state = state
+        return state, service.since or max((s.at for s in known), default=datetime.min)
+
+    # For the duty book.
+
+    def state(self, service: str) -> State:
+        """Return a service's state."""
+        return self._services[service].state
+
+    def since(self, service: str) -> datetime:
+        """Return since when a service is what it is; only for one that has been judged."""
+        since = self._services[service].since
+        assert since is not None
+        return since
+
+    def since_or_none(self, service: str) -> datetime | None:
+        """Return since when a service is what it is; None before its first verdict."""
+        return self._services[service].since
+
+    def suspect(self, service: str) -> bool:
+        """Whether a check of it has begun to fail and is not judged yet."""
+        return any(t.memory.suspect for t in self._services[service].tracks)
+
+    def flapping(self, service: str) -> bool:
+        """Whether a check of it keeps changing."""
+        return any(t.memory.flapping for t in self._services[service].tracks)
+
+    def reason(self, service: str) -> str:
+        """Say in one line why a service is not up."""
+        found = self._services[service]
+        if found.state is State.UP:
+            return ""
+        worst = min(found.tracks, key=lambda t: _RANK[t.state])
+        return f"{worst.target.name}: {worst.reason()}" if worst.reason() else ""
+
+    def evidence(self, service: str) -> Sequence[Evidence]:
+        """Return what its checks said last, the failing ones first."""
+        return _evidence(self._services[service].tracks)
+
+    def references(self) -> tuple[Sequence[Evidence], int, int]:
+        """Return what the references said last, how many are good and how many are not."""
+        tracks = [t for t in self.tracks.values() if t.is_reference]
+        bad = sum(t.failing or t.local_streak > 0 for t in tracks)
+        asked = sum(t.last is not None for t in tracks)
+        return _evidence(tracks), asked - bad, bad
+
+    def own_faults(self) -> Mapping[str, OwnFault]:
+        """Return why we cannot see, by subject; empty when we can."""
+        return self._faults
+
+    def own_fault_ended(self, subject: str) -> datetime | None:
+        """Return when sight came back, if it did."""
+        return self._ended.get(subject)
+
+    # For judging.
+
+    def witnesses_of(self, track: Track) -> list[Track]:
+        """Return the references that leave by the check's path, or else those that leave by none."""
+        path = track.target.path_id
+        references = [t for t in self.tracks.values() if t.is_reference]
+        same = [t for t in references if t.target.path_id == path]
+        return same or [t for t in references if not t.target.path_id]
+
+    def needed_by(self, track: Track) -> list[Track]:
+        """Return the checks of what the check's service needs directly."""
+        if track.is_reference:
+            return []
+        needs = self._services[track.target.service].plan.needs
+        return [t for n in needs for t in self._services[n].tracks]
+
+    def look(self, track: Track, since: datetime | None) -> Sight:
+        """Ask whether we can see, for a check that has been failing since a moment."""
+        witnesses = [t.witness() for t in self.witnesses_of(track)]
+        return observer.look(witnesses, since, self._failing_share(but=track.target.service))
+
+    def blind(self, track: Track) -> bool:
+        """Whether a failure of this check says nothing about its target now."""
+        if track.is_reference:
+            return False
+        if self._subject(track.target.path_id) in self._faults:
+            return True
+        own_references = any(t.target.path_id == track.target.path_id for t in self.tracks.values() if t.is_reference)
+        return not own_references and OWN_FAULT in self._faults
+
+    def _failing_share(self, but: str) -> float:
+        failing = [
+            any(t.failing or t.local_streak > 0 for t in s.tracks) for s in self._services.values() if s.plan.id != but
+        ]
+        return sum(failing) / len(failing) if failing else 1.0
+
+    def watch(self, now: datetime) -> bool:
+        """Look whether we can see, by every path that has references; return whether we are blind by any."""
+        paths = {t.target.path_id for t in self.tracks.values() if t.is_reference} | {""}
+        for path in paths:
+            self._watch_path(path, now)
+        return bool(self._faults)
+
+    def _watch_path(self, path: str, now: datetime) -> None:
+        subject = self._subject(path)
+        tracks = [t for t in self.tracks.values() if t.is_reference and t.target.path_id == path]
+        witnesses = [t.witness() for t in tracks]
+        sight = observer.look(witnesses, None, self._failing_share(but=REFERENCES))
+        kind = sight.value if sight.blind else ""
+        if not kind and not path and self._host_at_fault():
+            kind = "local"
+        if kind and subject not in self._faults:
+            first = observer.blind_since(witnesses) if sight.blind else self._first_local()
+            self._faults[subject] = OwnFault(subject, kind, first or now, self._path_name(subject))
+            self._ended.pop(subject, None)
+        elif not kind and subject in self._faults and self._seen_again(tracks):
+            del self._faults[subject]
+            self._ended[subject] = max((t.memory.since for t in tracks if t.memory.since), default=now)
+
+    def _seen_again(self, tracks: Sequence[Track]) -> bool:
+        # After a restart nothing has been asked yet: what was blind stays blind until a reference answers.
+        return not tracks or any(t.last is not None for t in tracks)
+
+    def _host_at_fault(self) -> bool:
+        checks = [t for t in self.tracks.values() if not t.is_reference]
+        streaks = sum(t.local_streak >= LOCAL_STREAK for t in checks)
+        return streaks >= max(LOCAL_LEAST, LOCAL_SHARE * len(checks))
+
+    def _first_local(self) -> datetime | None:
+        return min((t.gap.start for t in self.tracks.values() if t.gap and t.gap.cause == "local"), default=None)
+
+    def _subject(self, path: str) -> str:
+        return f"{OWN_FAULT}:{path}" if path else OWN_FAULT
+
+    def _path_name(self, subject: str) -> str:
+        path_id = subject.partition(":")[2]
+        named = (t.target.path for t in self.tracks.values() if t.target.path and t.target.path.id == path_id)
+        path = next(named, None)
+        return path.name if path else path_id
+
+
+def _evidence(tracks: Iterable[Track]) -> list[Evidence]:
+    asked = [(t, t.last) for t in tracks if t.last is not None]
+    asked.sort(key=lambda pair: (pair[1].reading.fault is None, _RANK[pair[0].state]))
+    return [
+        Evidence(
+            t.target.name, r.started_at, t.state.value, r.reading.fault or "", r.reading.detail, t.target.probe.kind
+        )
+        for t, r in asked
+    ]

@@ -1,0 +1,119 @@
+"""One check under watch: its memory, whether it is observed, and what of it is shown. State without decisions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from config.plan import REFERENCES, OutagePolicy, Target
+from monitor.board import CheckView
+from monitor.judge.observer import Witness
+from monitor.judge.outage import Memory, Sample
+from monitor.judge.service import Since
+from monitor.model import Gap, Result, State
+
+
+def sample_of(result: Result, policy: OutagePolicy) -> Sample:
+    """Say what a result means for the judge of outages."""
+    if not result.observed:
+        return Sample.BLIND
+    if result.reading.fault is not None:
+        return Sample.BAD
+    if policy.slow_over_s is not None and result.reading.duration_s > policy.slow_over_s:
+        return Sample.SLOW
+    return Sample.GOOD
+
+
+def _kept(memory: Memory) -> Memory:
+    """Leave out what changes with every good result; a restart does without."""
+    return replace(memory, last_good=None, last_bad=None, first_good=None if memory.bad == 0 else memory.first_good)
+
+
+@dataclass(slots=True)
+class Track:
+    """All the pipeline knows of one check."""
+
+    target: Target
+    memory: Memory = field(default_factory=Memory)
+    gap: Gap | None = None  # open: not observed since its start
+    last: Result | None = None
+    last_started: datetime | None = None
+    failing: bool = False  # the last result was bad
+    local_streak: int = 0  # results in a row in which we could not measure
+    because: str = ""  # detail of the result that decided the believed state
+    shown: Since | None = None
+    _written: Memory = field(default_factory=Memory)
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether this is a neutral point and not a service's check."""
+        return self.target.service == REFERENCES
+
+    @property
+    def state(self) -> State:
+        """What is so: the believed state, or UNKNOWN while not observed."""
+        return State.UNKNOWN if self.gap is not None else self.memory.state
+
+    def memory_changed(self) -> bool:
+        """Whether the memory differs from what was last written, as far as a restart needs it; counts as written."""
+        kept = _kept(self.memory)
+        if kept == self._written:
+            return False
+        self._written = kept
+        return True
+
+    def show(self, now: datetime) -> None:
+        """Bring what is shown in line with what is so."""
+        state = self.state
+        if self.shown is not None and self.shown.state is state:
+            return
+        at = self.gap.start if self.gap else self.memory.since
+        if self.shown is not None and self.shown.state is State.UNKNOWN and at is not None:
+            # Seen again: the believed state may be older than the gap it shows through after.
+            at = max(at, self.last_started or at) if self.memory.state is not State.DOWN else at
+        before = self.shown.state if self.shown else State.UNKNOWN
+        self.shown = Since(state, at or now, before)
+
+    def show_state(self, view: CheckView) -> bool:
+        """Copy the shown state to the board; return whether it differs."""
+        shown = self.shown or Since(State.UNKNOWN, datetime.min, State.UNKNOWN)
+        since = self.shown.at if self.shown else None
+        changed = (view.state, view.since, view.suspect) != (shown.state, since, self.memory.suspect)
+        view.state, view.since = shown.state, since
+        view.suspect, view.flapping = self.memory.suspect, self.memory.flapping
+        view.detail = self.reason()
+        return changed
+
+    def reason(self) -> str:
+        """Say in one line why the check is not up, or why it is unknown; empty when it is up."""
+        if self.gap is not None and self.gap.cause != "local":
+            return self.gap.cause
+        if self.last is not None and self.last.reading.fault is not None:
+            return self.last.reading.detail or str(self.last.reading.fault)
+        return "" if self.state is State.UP else self.because
+
+    def show_result(self, view: CheckView, result: Result, *, seen: bool) -> None:
+        """Count a result on the board."""
+        reading = result.reading
+        view.last = result
+        name = reading.fault or "none"
+        view.faults[name] = view.faults.get(name, 0) + 1
+        if result.attempt == 0:
+            view.recent.append(seen)
+        if reading.rtts_s:
+            view.sent += len(reading.rtts_s)
+            for rtt in reading.rtts_s:
+                if rtt is None:
+                    view.lost += 1
+                else:
+                    view.rtt.observe(rtt)
+        elif reading.fault is None:
+            view.rtt.observe(reading.duration_s)
+
+    def witness(self) -> Witness:
+        """Return this reference as the observer sees it."""
+        bad_since = self.memory.first_bad or (self.memory.since if self.memory.state is State.DOWN else None)
+        failing = self.failing or self.local_streak > 0
+        if failing and bad_since is None:
+            bad_since = self.last_started
+        return Witness(self.target.near, self.last_started, self.memory.state, failing, bad_since)
