@@ -27,6 +27,9 @@ STREAM_LIMIT: Final = 65536  # bytes buffered unread in one connection
 LOOKUP_THREADS: Final = 16  # chosen: bounds how many dead look-ups can wait at once
 
 
+SocketAddress = tuple[str, int] | tuple[str, int, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """A resolved address, ready to connect to."""
@@ -36,9 +39,19 @@ class Address:
     port: int
 
     @property
-    def sockaddr(self) -> tuple[str, int]:
-        """What the socket module wants for connect."""
-        return self.ip, self.port
+    def sockaddr(self) -> SocketAddress:
+        """What the socket module wants for connect.
+
+        Raises:
+            ProbeError: LOCAL when the address names an interface (`fe80::1%eth0`) that is not there.
+        """
+        if "%" not in self.ip:
+            return self.ip, self.port
+        ip, _, scope = self.ip.partition("%")
+        try:
+            return ip, self.port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+        except OSError as exc:
+            raise ProbeError(Fault.LOCAL, f"there is no interface {scope} here, as {self.ip} wants") from exc
 
 
 class Resolver:

@@ -1,0 +1,178 @@
+"""ICMP echo: is a host reachable, how much is lost on the way, and how long is the way?
+
+A round sends several echo requests (type 8, or 128 for IPv6) a gap apart and is good when enough of them come back.
+Loss, the spread of the round-trip times and the jitter of the round are measured besides; no opinion is held on them.
+Jitter is the mean absolute difference between the round-trip times of echoes sent one after the other, both answered:
+the mean of RFC 3393's variation of adjacent packets, which RFC 3550 section 6.4.1 smooths instead.
+
+Source: RFC 792, RFC 4443 section 4, RFC 2681 (round-trip delay), RFC 3393 section 4.
+"""
+
+from __future__ import annotations
+
+import errno
+import statistics
+import time
+from collections import Counter
+from itertools import pairwise
+from typing import Final
+
+from pydantic import Field
+
+from probes.base import (
+    Duration,
+    Fault,
+    Host,
+    IpFamily,
+    Measurement,
+    ProbeError,
+    ProbeSettings,
+    ProbeType,
+    Value,
+)
+from probes.icmp_engine import Engine, Outcome, Plan
+from probes.icmp_socket import Flow, open_icmp
+from probes.net import Address, resolve
+
+MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what was lost
+LEAST_WAIT_S: Final = 0.1  # chosen: a round that could wait less than this for its last echo is a wrong setting
+
+
+class Settings(ProbeSettings):
+    """What an ICMP check needs."""
+
+    host: Host = Field(description="Name or address")
+    count: int = Field(default=3, ge=1, le=100, description="Echoes a round")
+    gap: Duration = Field(default=0.1, le=10, description="Pause between echoes of a round; 0s sends all at once")
+    wait: Duration = Field(default=1.0, gt=0, le=60, description="How long the last echo of a round is waited for")
+    size: int = Field(default=56, ge=16, le=65000, description="Payload in bytes, without IP and ICMP headers")
+    max_loss: float = Field(default=1.0, ge=0, le=1, description="A round that loses a greater share is bad; 1: all")
+    dscp: int = Field(default=0, ge=0, le=63, description="Class of service in the IP header (RFC 2474)")
+    ttl: int | None = Field(default=None, ge=1, le=255, description="TTL or hop limit; the system's own without it")
+    family: IpFamily = Field(default=IpFamily.ANY, description="Address family")
+
+
+async def run(settings: Settings, m: Measurement) -> None:
+    """Send one round of echoes and measure it.
+
+    Raises:
+        ProbeError: TIMEOUT when too few came back, UNREACHABLE when a router said so, LOCAL when we could not send.
+    """
+    began = time.perf_counter()
+    address = (await resolve(m, settings.host, 0, settings.family))[0]
+    m.fact("address", address.ip)
+    wait_s = _wait_s(settings, m.timeout_s - (time.perf_counter() - began))
+    flow = Flow(address.family, m.path, settings.dscp, settings.ttl)
+    plan = Plan(address.sockaddr, settings.count, settings.gap, wait_s, settings.size)
+    outcome = await m.tools.of(Engine).round(flow, plan)
+    _report(m, outcome)
+    _judge(settings, address, outcome)
+
+
+def _wait_s(settings: Settings, left_s: float) -> float:
+    sending_s = settings.gap * (settings.count - 1)
+    left_s -= sending_s + MARGIN_S
+    if left_s < min(LEAST_WAIT_S, settings.wait):
+        raise ProbeError(
+            Fault.LOCAL,
+            f"{settings.count} echoes {settings.gap:g} s apart need {sending_s:g} s and some for the answer: "
+            "the timeout is too short",
+        )
+    return min(settings.wait, left_s)
+
+
+def _report(m: Measurement, outcome: Outcome) -> None:
+    sent = len(outcome.rtts_s)
+    m.rtts_s.extend(outcome.rtts_s)
+    came = [rtt for rtt in outcome.rtts_s if rtt is not None]
+    values = m.values
+    values["sent_count"] = sent
+    values["received_count"] = len(came)
+    values["duplicate_count"] = outcome.duplicates
+    values["late_count"] = outcome.late
+    if sent:
+        values["loss_ratio"] = (sent - len(came)) / sent
+    if outcome.hops is not None:
+        values["reply_ttl_count"] = outcome.hops
+    if outcome.answered_by:
+        m.fact("answered_by", outcome.answered_by)
+    if outcome.refusals:
+        m.fact("refused_by", outcome.refusals[0][0])
+    if came:
+        values["rtt_min_s"] = min(came)
+        values["rtt_median_s"] = statistics.median(came)
+        values["rtt_mean_s"] = sum(came) / len(came)
+        values["rtt_max_s"] = max(came)
+    steps = [abs(b - a) for a, b in pairwise(outcome.rtts_s) if a is not None and b is not None]
+    if steps:
+        values["jitter_s"] = sum(steps) / len(steps)
+
+
+def _judge(settings: Settings, address: Address, outcome: Outcome) -> None:
+    sent = len(outcome.rtts_s)
+    if not sent:
+        raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {_send_trouble(settings, outcome.send_error)}")
+    lost = outcome.rtts_s.count(None)
+    if lost < sent and lost / sent <= settings.max_loss:
+        return
+    if outcome.overflowed:
+        raise ProbeError(Fault.LOCAL, f"{lost} of {sent} echoes lost while our own receive buffer overflowed")
+    if outcome.refusals:
+        (who, what), times = Counter(outcome.refusals).most_common(1)[0]
+        raise ProbeError(Fault.UNREACHABLE, f"{who or 'the network'} answered: {what} ({times} of {sent} echoes)")
+    if lost < sent:
+        allowed = f"at most {settings.max_loss:.0%} allowed"
+        raise ProbeError(Fault.TIMEOUT, f"{lost} of {sent} echoes lost, {allowed}")
+    raise ProbeError(Fault.TIMEOUT, f"no reply to {sent} {'echo' if sent == 1 else 'echoes'}")
+
+
+def _send_trouble(settings: Settings, exc: OSError | None) -> str:
+    if exc is None:
+        return "no echo was sent"
+    if exc.errno == errno.EMSGSIZE:
+        return f"size {settings.size} is more than the link takes"
+    return exc.strerror or str(exc)
+
+
+def self_test() -> str | None:
+    """Return None when echoes are permitted, and otherwise what exactly to mend."""
+    try:
+        sock, _ = open_icmp(IpFamily.IP4.socket_family)
+    except ProbeError as exc:
+        return str(exc)
+    sock.close()
+    return None
+
+
+def _least_every_s(settings: Settings) -> float:
+    return max(1.0, settings.count * settings.gap)
+
+
+PROBE = ProbeType(
+    kind="icmp",
+    summary="Several ICMP echoes a round: reachability, loss, round-trip times and jitter.",
+    settings=Settings,
+    run=run,
+    values=(
+        Value("loss_ratio", "Share of the round's echoes that were not answered in time"),
+        Value("sent_count", "Echoes sent"),
+        Value("received_count", "Echoes answered in time"),
+        Value("duplicate_count", "Replies that came more than once"),
+        Value("late_count", "Echoes of earlier rounds to this address, answered after their round had ended"),
+        Value("rtt_min_s", "Shortest round-trip time of the round"),
+        Value("rtt_median_s", "Median round-trip time of the round"),
+        Value("rtt_mean_s", "Mean round-trip time of the round"),
+        Value("rtt_max_s", "Longest round-trip time of the round"),
+        Value("jitter_s", "Mean absolute difference of the round-trip times of successive echoes"),
+        Value("reply_ttl_count", "TTL or hop limit left in the last reply; a jump means that the way back changed"),
+    ),
+    facts=(
+        Value("address", "The address probed"),
+        Value("answered_by", "The address that replied, when it is another"),
+        Value("refused_by", "The router or host that sent an ICMP error"),
+    ),
+    rounds_to_down=2,  # each round holds several packets already
+    least_every_s=_least_every_s,
+    default_timeout_s=3.0,
+    self_test=self_test,
+)

@@ -1,0 +1,396 @@
+"""Echoes for thousands of targets through one socket a flow: raw where allowed, the kernel's ping sockets otherwise.
+
+No task and no thread for an echo: a timer sends, one reader takes in everything that came. The round-trip time is
+the monotonic time since sending, less the time the reply lay in the socket buffer by the kernel's own stamp; so a busy
+loop of ours does not look like a slow network, and a stepped wall clock spoils nothing.
+
+Source: RFC 792 and RFC 4443; raw(7), icmp(7) and socket(7) of the Linux manual for stamps, filters and error queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import secrets
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from probes import icmp_packet
+from probes.icmp_socket import (
+    IP_RECVERR,
+    IPV6_HOPLIMIT,
+    IPV6_RECVERR,
+    SO_RXQ_OVFL,
+    SO_TIMESTAMPNS_NEW,
+    Flow,
+    open_flow,
+)
+from probes.net import SocketAddress
+
+_HOP_MESSAGES: Final = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, IPV6_HOPLIMIT)}
+_ERROR_MESSAGES: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)}
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err of linux/errqueue.h
+_TIMESPEC: Final = struct.Struct("=qq")
+
+_READS_AT_ONCE: Final = 512  # chosen: one wake-up may not hold the loop longer than some 5 ms
+_LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a late answer can be told from none
+_CLOCK_STEP_NS: Final = 2_000_000  # chosen: slewing is at most 0.5 ms a second (adjtimex(2)), so more is a step
+
+
+class Plan(NamedTuple):
+    """One round of echoes."""
+
+    to: SocketAddress
+    echoes: int
+    gap_s: float
+    wait_s: float  # how long an echo is waited for, from the sending of the last
+    size_bytes: int  # of the payload
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of a round."""
+
+    rtts_s: list[float | None] = field(default_factory=list)  # one an echo sent; None is lost
+    duplicates: int = 0
+    late: int = 0  # echoes of earlier rounds to the same address, answered since the last round began
+    hops: int | None = None  # TTL or hop limit left in the last reply
+    answered_by: str = ""  # the address that replied, when it is not the one asked
+    refusals: list[tuple[str, str]] = field(default_factory=list)  # (who, what) of ICMP errors, one an echo
+    send_error: OSError | None = None  # why the round ended before all were sent
+    overflowed: bool = False  # our own receive buffer dropped packets meanwhile
+
+
+class _Sent:
+    """One echo under way, or lost and remembered for a while."""
+
+    __slots__ = ("index", "offset_ns", "packet", "round", "sent_ns")
+
+    def __init__(self, of: _Round, index: int, packet: bytes) -> None:
+        self.round = of
+        self.index = index
+        self.packet = packet
+        self.sent_ns = time.monotonic_ns()
+        self.offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.sent_ns
+
+
+class _Round:
+    """The echoes of one call: sends by timer, ends when all have an answer or the wait is over."""
+
+    def __init__(self, link: _Link, plan: Plan) -> None:
+        self.link = link
+        self.plan = plan
+        self.outcome = Outcome()
+        self.seqs: list[int] = []
+        self._maker = link.maker(plan.size_bytes)
+        self._settled = 0  # echoes with a reply or an ICMP error
+        self._drops = link.drops
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self.done: asyncio.Future[None] = self._loop.create_future()
+
+    def send_due(self) -> None:
+        """Send the next echo, or all that are left when there is no gap, and set the timer for what follows."""
+        plan = self.plan
+        while len(self.seqs) < plan.echoes and self.outcome.send_error is None:
+            self._send_one()
+            if plan.gap_s and len(self.seqs) < plan.echoes and self.outcome.send_error is None:
+                self._timer = self._loop.call_at(self._began + len(self.seqs) * plan.gap_s, self.send_due)
+                return
+        if not self.seqs:
+            self._finish()
+            return
+        self._timer = self._loop.call_later(plan.wait_s, self._wait_over)
+        self._finish_if_settled()
+
+    def _send_one(self) -> None:
+        try:
+            seq = self.link.send(self, len(self.seqs), self._maker)
+        except OSError as exc:
+            self.outcome.send_error = exc
+            return
+        self.seqs.append(seq)
+        self.outcome.rtts_s.append(None)
+
+    def answered(self, index: int, rtt_s: float, source: str, hops: int | None) -> None:
+        """Take a reply in."""
+        outcome = self.outcome
+        if self.done.done():
+            return
+        if outcome.rtts_s[index] is not None:
+            outcome.duplicates += 1
+            return
+        outcome.rtts_s[index] = rtt_s
+        outcome.hops = hops
+        source = source.partition("%")[0]
+        if source != self.plan.to[0]:
+            outcome.answered_by = source
+        self._settled += 1
+        self._finish_if_settled()
+
+    def refused(self, who: str, what: str) -> None:
+        """Take an ICMP error about one of the echoes in."""
+        if not self.done.done():
+            self.outcome.refusals.append((who, what))
+            self._settled += 1
+            self._finish_if_settled()
+
+    def _finish_if_settled(self) -> None:
+        if self._settled >= self.plan.echoes:
+            self._finish()
+
+    def _wait_over(self) -> None:
+        self.link.read()  # what the kernel holds already has come in time, however late we look
+        self._finish()
+
+    def _finish(self) -> None:
+        if not self.done.done():
+            self.outcome.overflowed = self.link.drops != self._drops
+            self.done.set_result(None)
+
+    def close(self) -> None:
+        """Stop timers and forget the echoes; lost ones are kept a while, to know a late answer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.done.cancel()
+        self.link.release(self)
+
+
+class _Link:
+    """One socket, and every echo that left by it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, flow: Flow) -> None:
+        self.loop = loop
+        self.flow = flow
+        self.drops = 0  # packets that our own receive buffer had no room for
+        self.rounds: set[_Round] = set()
+        self.retired = False
+        self.late: dict[str, int] = {}  # address -> late answers nobody was told of yet
+        self._sent: dict[int, _Sent] = {}  # by sequence number
+        self._lost: deque[tuple[int, _Sent]] = deque()
+        self._makers: dict[int, icmp_packet.EchoMaker] = {}
+        self._ident = secrets.randbelow(0xFFFF) + 1
+        self._cookie = secrets.token_bytes(8)
+        self._serial = secrets.randbits(32)
+        self._read_bytes = 2048
+        self._sock, self._raw = open_flow(flow, self._ident)
+        self._with_header = self._raw and flow.family == socket.AF_INET
+        loop.add_reader(self._sock, self.read)
+
+    def maker(self, size_bytes: int) -> icmp_packet.EchoMaker:
+        """Return the maker of echoes with this payload."""
+        found = self._makers.get(size_bytes)
+        if found is None:
+            found = icmp_packet.EchoMaker(self.flow.version, self._ident, self._cookie, size_bytes)
+            self._makers[size_bytes] = found
+            self._read_bytes = max(self._read_bytes, size_bytes + 128)
+        return found
+
+    def send(self, of: _Round, index: int, maker: icmp_packet.EchoMaker) -> int:
+        """Send one echo and return its sequence number.
+
+        Raises:
+            OSError: our own host could not send it.
+        """
+        serial = self._next_serial()
+        seq = serial & 0xFFFF
+        echo = _Sent(of, index, maker.make(serial))
+        self._sent[seq] = echo
+        try:
+            try:
+                self._sock.sendto(echo.packet, of.plan.to)
+            except OSError:
+                if self._raw:
+                    raise
+                # A ping socket hands an earlier echo's ICMP error to the next call: take it in, then try again.
+                self._read_errors()
+                self._sock.sendto(echo.packet, of.plan.to)
+        except OSError:
+            del self._sent[seq]
+            raise
+        return seq
+
+    def _next_serial(self) -> int:
+        for _ in range(0x10000):
+            self._serial = (self._serial + 1) & 0xFFFFFFFF
+            busy = self._sent.get(self._serial & 0xFFFF)
+            if busy is None or busy.round.done.done():
+                return self._serial
+        raise OSError(errno.ENOBUFS, "65536 echoes are under way on one socket")
+
+    def read(self) -> None:
+        """Take in every packet that has come, up to a bound; the loop calls again while there are more."""
+        for _ in range(_READS_AT_ONCE):
+            try:
+                packet, notes, _flags, source = self._sock.recvmsg(self._read_bytes, 128)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError:  # a ping socket's pending error; what it is about stands in the error queue
+                self._read_errors()
+                continue
+            parsed = icmp_packet.parse(self.flow.version, packet, ip_header=self._with_header)
+            if isinstance(parsed, icmp_packet.Refused):
+                self._refused(parsed, source[0])
+            elif parsed is not None and parsed.reply:
+                self._replied(parsed, notes, source[0])
+
+    def _replied(self, reply: icmp_packet.Echo, notes: list[tuple[int, int, bytes]], source: str) -> None:
+        echo = self._sent.get(reply.seq)
+        # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
+        if echo is None or reply.body != echo.packet[icmp_packet.HEADER_BYTES :]:
+            return
+        if echo.round.done.done():
+            self._late_reply(reply.seq, echo)
+            return
+        now_ns = time.monotonic_ns()
+        offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - now_ns
+        hops = reply.hops
+        waited_ns = 0
+        for level, kind, data in notes:
+            if kind == SO_TIMESTAMPNS_NEW and level == socket.SOL_SOCKET:
+                seconds, nanoseconds = _TIMESPEC.unpack(data)
+                waited_ns = now_ns + offset_ns - (seconds * 1_000_000_000 + nanoseconds)
+            elif (level, kind) in _HOP_MESSAGES:
+                hops = int.from_bytes(data[:4], sys.byteorder)
+            elif kind == SO_RXQ_OVFL and level == socket.SOL_SOCKET:
+                self.drops = int.from_bytes(data[:4], sys.byteorder)
+        elapsed_ns = now_ns - echo.sent_ns
+        if abs(offset_ns - echo.offset_ns) > _CLOCK_STEP_NS or not 0 <= waited_ns < elapsed_ns:
+            waited_ns = 0  # the wall clock was set meanwhile: only the monotonic clock counts
+        echo.round.answered(echo.index, (elapsed_ns - waited_ns) / 1e9, source, hops)
+
+    def _late_reply(self, seq: int, echo: _Sent) -> None:
+        del self._sent[seq]
+        to = echo.round.plan.to[0]
+        if len(self.late) < _LATE_KEPT or to in self.late:
+            self.late[to] = self.late.get(to, 0) + 1
+
+    def _refused(self, error: icmp_packet.Refused, router: str) -> None:
+        echo = self._sent.get(error.seq)
+        if echo is None or (self._raw and error.ident != self._ident):
+            return
+        quoted = error.body[: icmp_packet.LEAST_PAYLOAD_BYTES]
+        own = echo.packet[icmp_packet.HEADER_BYTES :]
+        if not own.startswith(quoted) or not _same_address(error.to, echo.round.plan.to[0]):
+            return
+        if not echo.round.done.done() and echo.round.outcome.rtts_s[echo.index] is None:
+            del self._sent[error.seq]
+            echo.round.refused(router, icmp_packet.reason(self.flow.version, error))
+
+    def _read_errors(self) -> None:
+        """Empty the error queue of a ping socket (ip(7), IP_RECVERR)."""
+        for _ in range(_READS_AT_ONCE):
+            try:
+                quoted, notes, _flags, to = self._sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+            except OSError:
+                return
+            for level, kind, data in notes:
+                if (level, kind) in _ERROR_MESSAGES and len(data) >= _EXTENDED_ERROR.size:
+                    self._queued_error(data, quoted, to[0])
+
+    def _queued_error(self, data: bytes, quoted: bytes, to: str) -> None:
+        _, _origin, kind, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+        if len(quoted) < icmp_packet.HEADER_BYTES:
+            return
+        seq = int.from_bytes(quoted[6:8], "big")
+        error = icmp_packet.Refused(kind, code, info, 0, seq, to, quoted[icmp_packet.HEADER_BYTES :])
+        self._refused(error, _offender(data[_EXTENDED_ERROR.size :]))
+
+    def release(self, of: _Round) -> None:
+        """Forget a round's echoes that need no more care, and close a retired socket with its last round."""
+        self.rounds.discard(of)
+        for seq, rtt_s in zip(of.seqs, of.outcome.rtts_s, strict=True):
+            echo = self._sent.get(seq)
+            if echo is None or echo.round is not of:
+                continue
+            if rtt_s is None:
+                self._lost.append((seq, echo))
+            else:
+                del self._sent[seq]
+        while len(self._lost) > _LATE_KEPT:
+            seq, echo = self._lost.popleft()
+            if self._sent.get(seq) is echo:
+                del self._sent[seq]
+        if self.retired and not self.rounds:
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket; rounds under way end as cancelled."""
+        if self._sock.fileno() < 0:
+            return
+        if not self.loop.is_closed():
+            self.loop.remove_reader(self._sock)
+        self._sock.close()
+        for one in tuple(self.rounds):
+            one.done.cancel()
+
+
+class Engine:
+    """The sockets of all echoes, one a flow, opened at first use. Get the one of the daemon by `Tools.of(Engine)`."""
+
+    def __init__(self) -> None:
+        self._links: dict[Flow, _Link] = {}
+
+    async def round(self, flow: Flow, plan: Plan) -> Outcome:
+        """Send a round of echoes and wait for what becomes of them; ends early when all are answered.
+
+        Raises:
+            ProbeError: LOCAL when no socket can be opened; the text says what to mend.
+        """
+        link = self._link(flow)
+        one = _Round(link, plan)
+        link.rounds.add(one)
+        try:
+            one.send_due()
+            await one.done
+        finally:
+            one.close()
+            if one.outcome.send_error is not None:
+                # The socket may be bound to an interface or address that has gone; the next round opens a new one.
+                self._retire(link)
+        one.outcome.late = link.late.pop(plan.to[0], 0)
+        return one.outcome
+
+    def _link(self, flow: Flow) -> _Link:
+        loop = asyncio.get_running_loop()
+        found = self._links.get(flow)
+        if found is not None and found.loop is not loop:
+            found.close()
+            found = None
+        if found is None:
+            found = self._links[flow] = _Link(loop, flow)
+        return found
+
+    def _retire(self, link: _Link) -> None:
+        if self._links.get(link.flow) is link:
+            del self._links[link.flow]
+        link.retired = True
+        if not link.rounds:
+            link.close()
+
+    def close(self) -> None:
+        """Close every socket."""
+        for link in self._links.values():
+            link.close()
+        self._links.clear()
+
+
+def _same_address(one: str, other: str) -> bool:
+    return ipaddress.ip_address(one.partition("%")[0]) == ipaddress.ip_address(other.partition("%")[0])
+
+
+def _offender(sockaddr: bytes) -> str:
+    """Read the address of who sent an ICMP error, a sockaddr behind the extended error; empty when nobody is named."""
+    family = int.from_bytes(sockaddr[:2], sys.byteorder)
+    if family == socket.AF_INET and len(sockaddr) >= 8:
+        return socket.inet_ntop(socket.AF_INET, sockaddr[4:8])
+    if family == socket.AF_INET6 and len(sockaddr) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, sockaddr[8:24])
+    return ""
