@@ -65,6 +65,7 @@ class _Job:
     running: asyncio.Task[None] | None = None
     waiting: float | None = None  # a slot that came while the run before was still going
     recheck: float | None = None  # a fast run asked for
+    again: bool = False  # a fast run fell due while a run was under way
     attempt: int = 0  # number of fast runs since the last scheduled one
 
 
@@ -147,9 +148,7 @@ class Scheduler:
     def take_counts(self) -> list[SlotCount]:
         """Return how slots ended since the last call, by check and hour."""
         taken = [
-            SlotCount(
-                check, hour, *(ends.get(end, 0) for end in (SlotEnd.DONE, SlotEnd.LATE, SlotEnd.SKIPPED, SlotEnd.LOST))
-            )
+            SlotCount(check, hour, *(ends.get(end, 0) for end in SlotEnd))
             for (check, hour), ends in self._counts.items()
         ]
         self._counts.clear()
@@ -183,6 +182,9 @@ class Scheduler:
                     job.recheck = None
                     if job.running is None:
                         self._start(job, due, recheck=True)
+                    else:
+                        # The run under way began before whatever it is that asks: it proves nothing of it.
+                        job.again = True
                 continue
             if due != job.due:
                 continue  # planned anew since
@@ -252,6 +254,9 @@ class Scheduler:
                 self._start(job, waiting, recheck=False)
             else:
                 self._end_slot(job.target.id, waiting, SlotEnd.LOST if self._stopping else SlotEnd.SKIPPED)
+        if job.again and not self._stopping:
+            job.again = False
+            self.request(job.target.id, 0.0)
         if self._queue and not self._stopping:
             self._wake.set()
 
@@ -261,7 +266,8 @@ class Scheduler:
         ends[end] = ends.get(end, 0) + count
         view = self._board.checks[check]
         view.slots[end] += count
-        view.recent.extend([end in (SlotEnd.DONE, SlotEnd.LATE)] * min(count, 60))
+        if end in (SlotEnd.SKIPPED, SlotEnd.LOST):
+            view.recent.extend([False] * min(count, 60))
 
 
 def _result(

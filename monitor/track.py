@@ -9,7 +9,7 @@ from config.plan import REFERENCES, OutagePolicy, Target
 from monitor.board import CheckView
 from monitor.judge.observer import Witness
 from monitor.judge.outage import Memory, Sample
-from monitor.judge.service import Since
+from monitor.judge.service import NEVER, Since
 from monitor.model import Gap, Result, State
 
 
@@ -25,8 +25,9 @@ def sample_of(result: Result, policy: OutagePolicy) -> Sample:
 
 
 def _kept(memory: Memory) -> Memory:
-    """Leave out what changes with every good result; a restart does without."""
-    return replace(memory, last_good=None, last_bad=None, first_good=None if memory.bad == 0 else memory.first_good)
+    """Leave out what changes with every result of a steady state; a restart does without."""
+    counted = None if memory.state is State.DOWN else memory.counted_bad
+    return replace(memory, last_good=None, last_bad=None, counted_bad=counted)
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Track:
 
     def show_state(self, view: CheckView) -> bool:
         """Copy the shown state to the board; return whether it differs."""
-        shown = self.shown or Since(State.UNKNOWN, datetime.min, State.UNKNOWN)
+        shown = self.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN)
         since = self.shown.at if self.shown else None
         changed = (view.state, view.since, view.suspect) != (shown.state, since, self.memory.suspect)
         view.state, view.since = shown.state, since

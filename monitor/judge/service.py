@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Final
 
 from monitor.model import State
 
-USABLE = frozenset({State.UP, State.DEGRADED, State.CONGESTED})
+NEVER: Final = datetime.min.replace(tzinfo=UTC)  # since when a check is unknown that was never seen
+USABLE: Final = frozenset({State.UP, State.DEGRADED, State.CONGESTED})
 
 
 def combine(states: Sequence[State], at_least: int) -> State:
