@@ -36,7 +36,7 @@ BUSY_PAUSES_S: Final = (0.5, 1.0, 2.0, 5.0)  # before trying a transaction again
 class Pipeline:
     """Takes Results from a bounded queue, for as long as the daemon runs."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the daemon wires each part by name
         self,
         plan: Plan,
         journal: Journal,

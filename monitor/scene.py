@@ -14,7 +14,7 @@ from config.plan import REFERENCES, Plan, ServicePlan
 from monitor.duty import OwnFault
 from monitor.judge import observer
 from monitor.judge.observer import Sight
-from monitor.judge.service import Since, began, combine
+from monitor.judge.service import NEVER, Since, began, combine
 from monitor.model import OWN_FAULT, Change, Evidence, Incident, State
 from monitor.track import Track
 
@@ -70,13 +70,13 @@ class LiveScene:
     def refresh(self, plan: ServicePlan) -> tuple[State, datetime]:
         """Work out a service's state from its checks; return it and since when."""
         service = self._services[plan.id]
-        shown = [t.shown or Since(State.UNKNOWN, datetime.min, State.UNKNOWN) for t in service.tracks]
+        shown = [t.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN) for t in service.tracks]
         state = combine([s.state for s in shown], plan.at_least)
-        known = [s for s in shown if s.at > datetime.min.replace(tzinfo=s.at.tzinfo)]
+        known = [s for s in shown if s.at > NEVER]
         if state is not service.state and known:
             service.since = began(known, plan.at_least) if len(known) == len(shown) else max(s.at for s in known)
         service.state = state
-        return state, service.since or max((s.at for s in known), default=datetime.min)
+        return state, service.since or max((s.at for s in known), default=NEVER)
 
     # For the duty book.
 
@@ -185,8 +185,9 @@ class LiveScene:
             self._faults[subject] = OwnFault(subject, kind, first or now, self._path_name(subject))
             self._ended.pop(subject, None)
         elif not kind and subject in self._faults and self._seen_again(tracks):
-            del self._faults[subject]
-            self._ended[subject] = max((t.memory.since for t in tracks if t.memory.since), default=now)
+            over = self._faults.pop(subject)
+            back = [t.memory.since for t in tracks if t.memory.since and t.memory.since > over.since]
+            self._ended[subject] = max(back) if back and over.kind != "local" else now
 
     def _seen_again(self, tracks: Sequence[Track]) -> bool:
         # After a restart nothing has been asked yet: what was blind stays blind until a reference answers.
