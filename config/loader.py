@@ -1,0 +1,198 @@
+"""From a file to a plan: the only door through which a configuration enters.
+
+Reads files and the environment, so it must not be called on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from config.calendar import year_name
+from config.credentials import anchor_files, missing_secrets, refuse_inline
+from config.crosschecks import cross_check, look_out, relay_port
+from config.draft import CheckDraft, Draft, Drafter, EventDraft, ServiceDraft
+from config.plan import (
+    REFERENCES,
+    EventPlan,
+    Language,
+    MailPlan,
+    OutagePolicy,
+    Peak,
+    Plan,
+    RatePeriod,
+    Relay,
+    ServicePlan,
+    SitePlan,
+    Target,
+)
+from config.problems import ConfigError, Findings, Place, Problem
+from config.settings import (
+    AtLeast,
+    CheckSettings,
+    MailSettings,
+    ReferenceSettings,
+    RelaySettings,
+    SiteSettings,
+    parse_listen,
+)
+from config.sources import Sources, read_sources, read_text
+from probes import PROBES
+from probes.base import Path as Uplink
+from probes.base import ProbeSettings, ProbeType
+
+__all__ = ["ConfigError", "Place", "Problem", "load", "load_text", "missing_secrets"]
+
+_GATEWAY = "gateway"  # the reference id that is near unless it says otherwise
+
+
+def load(path: Path, probes: Mapping[str, ProbeType] = PROBES) -> Plan:
+    """Read a configuration with everything it includes.
+
+    Args:
+        path: the main file.
+        probes: the kinds of probe there are.
+
+    Raises:
+        ConfigError: with every mistake at once, sorted by place.
+    """
+    findings = Findings()
+    return _plan(read_sources(path, findings), findings, probes)
+
+
+def load_text(text: str, filename: str = "<text>", probes: Mapping[str, ProbeType] = PROBES) -> Plan:
+    """Read a configuration from text; includes are looked for in the folder of `filename`.
+
+    Raises:
+        ConfigError: with every mistake at once, sorted by place.
+    """
+    findings = Findings()
+    return _plan(read_text(text, filename, findings), findings, probes)
+
+
+def _plan(sources: Sources, findings: Findings, probes: Mapping[str, ProbeType]) -> Plan:
+    if not sources.data:
+        findings.refuse()
+    refuse_inline(sources.data, findings)
+    anchor_files(sources.data, findings)
+    draft = Drafter(sources.data, findings, probes).draft()
+    cross_check(draft, findings)
+    findings.refuse()
+    look_out(draft, findings)
+    return _finish(draft, sources, findings)
+
+
+def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
+    """Make the plan of a draft without mistakes."""
+    site = draft.site
+    assert site is not None  # or a mistake was reported
+    uplinks = {id_: Uplink(id_, p.name or id_, p.source, p.interface) for id_, p in draft.paths.items()}
+    host, port = parse_listen(draft.web.listen)
+    mail = draft.alerts.mail
+    return Plan(
+        site=SitePlan(site.id, site.name, ZoneInfo(site.timezone), site.language),
+        services=tuple(_service(draft, site.id, service, uplinks) for service in draft.services),
+        references=tuple(_target(draft, site.id, check, uplinks) for check in draft.references),
+        events=tuple(_event(event, site) for event in draft.events),
+        mail=_mail(mail) if mail else None,
+        state_dir=draft.store.dir,
+        raw_keep_s=draft.store.raw,
+        listen_host=host,
+        listen_port=port,
+        digest=sources.digest,
+        text=sources.text,
+        warnings=tuple(str(w) for w in findings.by_place(findings.warnings)),
+    )
+
+
+def _service(draft: Draft, site: str, service: ServiceDraft, uplinks: Mapping[str, Uplink]) -> ServicePlan:
+    settings, rule = service.settings, service.settings.up_when
+    count = len(service.checks)
+    return ServicePlan(
+        id=service.id,
+        name=settings.name or service.id,
+        kind=settings.kind,
+        needs=tuple(dict.fromkeys(settings.needs)),
+        at_least=rule.at_least if isinstance(rule, AtLeast) else {"all": count, "any": 1}[rule],
+        targets=tuple(_target(draft, site, check, uplinks) for check in service.checks),
+    )
+
+
+def _target(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Uplink]) -> Target:
+    keys, probe, settings = _read(check)
+    every_s = draft.every_s(check)
+    faster = draft.faster(check)
+    timeout_s = keys.timeout or min(
+        draft.defaults.timeout or probe.default_timeout_s, every_s, *(every for _, every in faster)
+    )
+    near = isinstance(keys, ReferenceSettings) and (keys.role or ("near" if check.id == _GATEWAY else "far")) == "near"
+    rates = sorted((RatePeriod(peak.window, every) for peak, every in faster), key=lambda rate: rate.window.start)
+    return Target(
+        site=site,
+        service=check.service,
+        check=check.id,
+        name=keys.name or keys.label or check.id,
+        probe=probe,
+        settings=settings,
+        path=uplinks[keys.path] if keys.path else None,
+        every_s=every_s,
+        timeout_s=timeout_s,
+        policy=_policy(draft, check),
+        rates=tuple(rates),
+        near=near and check.service == REFERENCES,
+    )
+
+
+def _read(check: CheckDraft) -> tuple[CheckSettings, ProbeType, ProbeSettings]:
+    assert check.keys is not None
+    assert check.probe is not None
+    assert check.settings is not None  # a draft without mistakes is whole
+    return check.keys, check.probe, check.settings
+
+
+def _policy(draft: Draft, check: CheckDraft) -> OutagePolicy:
+    """Apply, key by key: the check's own, the defaults, what suits the probe."""
+    keys, probe, _ = _read(check)
+    usual = OutagePolicy()
+    defaults = draft.defaults
+    return OutagePolicy(
+        bad_rounds=keys.bad_rounds or defaults.bad_rounds or probe.rounds_to_down,
+        good_rounds=keys.good_rounds or defaults.good_rounds or usual.good_rounds,
+        recheck_s=keys.recheck_after or defaults.recheck_after or usual.recheck_s,
+        slow_over_s=keys.slow_over or defaults.slow_over,
+    )
+
+
+def _event(event: EventDraft, site: SiteSettings) -> EventPlan:
+    peaks = tuple(
+        Peak(peak.id, peak.window, peak.settings.every, peak.settings.services)
+        for peak in sorted(event.peaks, key=lambda p: p.window.start)
+    )
+    return EventPlan(event.id, event.settings.name or _event_name(event, site.language), event.window, peaks)
+
+
+def _event_name(event: EventDraft, language: Language) -> str:
+    year = event.settings.tet
+    if year is None:
+        return event.id
+    return f"Tết Nguyên đán {year_name(year)} {year}" if language is Language.VI else f"Lunar New Year {year}"
+
+
+def _mail(mail: MailSettings) -> MailPlan:
+    return MailPlan(mail.from_, mail.to, tuple(map(_relay, mail.relays)), mail.page_url)
+
+
+def _relay(relay: RelaySettings) -> Relay:
+    return Relay(
+        host=relay.host,
+        port=relay_port(relay),
+        starttls=relay.starttls or ("never" if relay.tls else "optional"),
+        tls=relay.tls,
+        username=relay.username,
+        password_file=relay.password_file,
+        password_env=relay.password_env,
+        ca_file=relay.ca_file,
+        plaintext_login=relay.plaintext_login,
+        timeout_s=relay.timeout,
+    )
