@@ -1,9 +1,9 @@
 """Alerts by mail: claims what is owed from the outbox and hands it to the first relay that takes it.
 
 An item is marked sent only after a relay accepted it; a crash in between sends it twice with the same Message-ID,
-never zero times (talking to a relay: `mail_relay`). Trouble of a relay (silent, refusing logins, bad certificate) only postpones; a message is given
-up only when every relay answered 5xx for the message itself. Sources: RFC 5322 (headers, threads),
-RFC 3834 (Auto-Submitted).
+never zero times. Trouble of a relay (silent, refusing logins, bad certificate) only postpones; a message is given
+up only when every relay answered 5xx for the message itself. Talking to a relay is in `mail_relay`.
+Sources: RFC 5322 (headers, threads), RFC 3834 (Auto-Submitted).
 """
 
 from __future__ import annotations

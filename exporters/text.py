@@ -114,6 +114,16 @@ def state_symbol(state: str) -> str:
     return _SYMBOLS.get(state, _SYMBOLS[State.UNKNOWN])
 
 
+def state_clause(state: str, lang: Language = Language.VI) -> str:
+    """Return what a service is doing, to stand behind its name: `đang bị gián đoạn`."""
+    word = state_word(state, lang)
+    if state == State.UNKNOWN:
+        return pick((f"hiện {word}", "is not observed"), lang)
+    if state in (State.DOWN, State.CONGESTED, State.DEGRADED):
+        return pick((f"đang bị {word}", f"is {word}"), lang)
+    return pick((f"đang {word}", f"is {word}"), lang)
+
+
 def fault_phrase(fault: str, lang: Language = Language.VI, state: str = State.UP) -> str:
     """Return why a check failed, as a short clause; without a fault, what the state means."""
     words = _FAULTS.get(fault) or (None if fault else _WITHOUT_FAULT.get(state))
@@ -138,7 +148,7 @@ def own_fault_sentence(cause: str, lang: Language = Language.VI) -> str:
 def cause_sentence(cause: str, lang: Language = Language.VI) -> str:
     """Return that trouble follows from another service. Args: cause: that service's name."""
     template = pick(
-        ("Hệ quả của sự cố tại “{name}”: dịch vụ này phụ thuộc vào “{name}”.", "Follows from the trouble of “{name}”."),
+        ("Kéo theo từ sự cố của “{name}” (dịch vụ này phụ thuộc vào đó).", "Follows from the trouble of “{name}”."),
         lang,
     )
     return template.replace("{name}", one_line(cause))

@@ -151,16 +151,16 @@ class _Writer:
             )
         if self.n.kind is EventKind.WORSENED:
             return self.say(
-                f"Sự cố của {self.name} đã nặng hơn: hiện nay {self.state()}.",
-                f"The trouble of {self.name} got worse: now {self.state()}.",
+                f"Sự cố của {self.name} đã nặng hơn: dịch vụ {text.state_clause(self.n.state, self.lang)}.",
+                f"The trouble of {self.name} got worse: it {text.state_clause(self.n.state, self.lang)} now.",
             )
-        return self.say(f"{self.name} đang {self.state()}.", f"{self.name} is {self.state()}.")
+        return f"{self.name} {text.state_clause(self.n.state, self.lang)}."
 
     def _own_lead(self) -> str:
         if self.n.kind is EventKind.RECOVERED:
             return self.say(
-                f"Trạm đo đã quan sát lại được sau {self.lasted()}. Trong khoảng đó không có số liệu về các dịch vụ; "
-                "thời gian này không tính là gián đoạn của dịch vụ.",
+                f"Trạm đo đã hoạt động bình thường trở lại sau {self.lasted()}. Trong khoảng thời gian đó không có "
+                "số liệu về các dịch vụ; không tính là dịch vụ bị gián đoạn.",
                 f"The monitor can see again after {self.lasted()}. That time counts as not observed, not as an outage.",
             )
         return self.say(
@@ -215,12 +215,13 @@ class _Writer:
         return f"{when}  {one_line(e.check)}{kind}: {state}, {why}", one_line(e.detail)
 
     def _blame(self) -> _Part:
-        title = self.say("Do ai: trạm đo hay dịch vụ?", "Us or them?")
+        title = self.say("Lỗi ở phía nào: trạm đo hay dịch vụ?", "Us or them?")
         lines: list[str] = []
         if self.own:
             if self.n.kind is not EventKind.RECOVERED:
-                lines += [text.own_fault_sentence(self.n.cause, self.lang), pick(_own_advice(self.n.cause), self.lang)]
-            return _Part(title, lines=_plain(lines))
+                lines += [text.own_fault_sentence(self.n.cause, self.lang), self._references()]
+                lines.append(pick(_own_advice(self.n.cause), self.lang))
+            return _Part(title, lines=_plain([line for line in lines if line]))
         if self.n.cause:
             lines.append(text.cause_sentence(self.n.cause, self.lang))
         if self.n.kind is not EventKind.RECOVERED:
@@ -228,6 +229,14 @@ class _Writer:
         if self.n.flapping:
             lines.append(pick(_FLAPPING, self.lang))
         return _Part(title, lines=_plain(lines))
+
+    def _references(self) -> str:
+        good, bad = self.n.references_good, self.n.references_bad
+        if not good + bad:
+            return ""
+        return self.say(
+            f"Mốc tham chiếu: {good} mốc thông, {bad} mốc không trả lời.", f"References: {good} answer, {bad} do not."
+        )
 
     def _affected(self) -> _Part:
         if self.own:

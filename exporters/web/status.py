@@ -1,0 +1,193 @@
+"""What the HTTP interface says for machines: the board as plain JSON data. Pure functions of the board and the time.
+
+States, faults and causes are the closed English words of the code; texts for people carry the site's language.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+
+from config.plan import Language
+from exporters import text
+from exporters.text_page import label
+from monitor.board import Board, CheckView, ServiceView
+from monitor.model import OWN_FAULT, Incident, Result, State
+
+Json = Mapping[str, object]
+
+
+def _installed_version() -> str:
+    try:
+        return version("thongsuot")
+    except PackageNotFoundError:  # run from a bare source tree
+        return "0"
+
+
+VERSION = _installed_version()
+
+
+def status(board: Board, now: datetime) -> Json:
+    """Return everything known now: site, services with their checks, references."""
+    site = board.plan.site
+    return {
+        "site": {
+            "id": site.id,
+            "name": site.name,
+            "timezone": str(site.timezone),
+            "language": site.language.value,
+        },
+        "now": now,
+        "version": VERSION,
+        "revision": board.version,
+        "started_at": board.started_at,
+        "own_fault": own_fault(board),
+        "services": [_service(board, board.services[s.id]) for s in board.plan.services],
+        "references": [_check(board, board.checks[t.id]) for t in board.plan.references],
+        "alerts": {
+            "waiting": board.outbox_waiting,
+            "outcomes": [{"channel": c, "outcome": o, "count": n} for (c, o), n in sorted(board.alerts.items())],
+        },
+    }
+
+
+def compact(board: Board, now: datetime) -> Json:
+    """Return the little that says whether a page has to be made anew."""
+    return {
+        "revision": board.version,
+        "now": now,
+        "own_fault": board.own_fault or None,
+        "services": {s.id: board.services[s.id].state for s in board.plan.services},
+        "open_incidents": len(board.open_incidents),
+        "alerts_waiting": board.outbox_waiting,
+    }
+
+
+def own_fault(board: Board) -> Json | None:
+    """Return what is wrong on our own side, or None."""
+    if not board.own_fault:
+        return None
+    return {
+        "cause": board.own_fault,
+        "since": board.own_fault_since,
+        "text": text.own_fault_sentence(board.own_fault, board.plan.site.language),
+    }
+
+
+def waiting_checks(board: Board) -> list[str]:
+    """Return the ids of checks that have neither a verdict nor a stated reason for having none."""
+    return [c for c, view in board.checks.items() if view.state is State.UNKNOWN and not view.detail]
+
+
+def incident(board: Board, it: Incident, now: datetime) -> Json:
+    """Return one incident."""
+    return {
+        "id": it.id,
+        "subject": it.subject,
+        "name": subject_name(board, it.subject),
+        "state": it.state,
+        "began_at": it.began_at,
+        "confirmed_at": it.confirmed_at,
+        "ended_at": it.ended_at,
+        "duration_s": ((it.ended_at or now) - it.began_at).total_seconds(),
+        "parent": it.parent,
+        "told": it.told,
+        "detail": it.detail,
+    }
+
+
+def subject_name(board: Board, subject: str) -> str:
+    """Return the name of what an incident is about; the bare id for a service that is no longer configured."""
+    if subject == OWN_FAULT:
+        return label("own-subject", board.plan.site.language)
+    view = board.services.get(subject)
+    return view.plan.name if view else subject
+
+
+def service_cause(board: Board, view: ServiceView) -> str:
+    """Return `own-fault:<near|far|local>`, `service:<id>` or nothing: what a service's trouble follows from."""
+    if view.state is State.UP:
+        return ""
+    if view.state is State.UNKNOWN and board.own_fault:
+        return f"{OWN_FAULT}:{board.own_fault}"
+    parent = _parent(board, view)
+    if parent is not None and parent.subject != OWN_FAULT:
+        return f"service:{parent.subject}"
+    hit = (board.services.get(need) for need in view.plan.needs)
+    return next((f"service:{v.plan.id}" for v in hit if v is not None and v.state is State.DOWN), "")
+
+
+def cause_text(board: Board, cause: str, lang: Language) -> str:
+    """Return a service's cause as a sentence; empty when there is none."""
+    kind, _, what = cause.partition(":")
+    if kind == OWN_FAULT:
+        return label("own-service", lang, where=text.own_fault_word(what, lang))
+    if kind != "service":
+        return ""
+    return text.cause_sentence(subject_name(board, what), lang)
+
+
+def check_cause(board: Board, view: CheckView) -> str:
+    """Return `own-fault:…` while we cannot see, `fault:<fault>` for a check that is not well, else nothing."""
+    if view.state is State.UNKNOWN and board.own_fault:
+        return f"{OWN_FAULT}:{board.own_fault}"
+    fault = view.last.reading.fault if view.last else None
+    return f"fault:{fault.value}" if fault is not None and view.state is not State.UP else ""
+
+
+def _parent(board: Board, view: ServiceView) -> Incident | None:
+    own = board.open_incidents.get(view.incident) if view.incident is not None else None
+    return board.open_incidents.get(own.parent) if own is not None and own.parent is not None else None
+
+
+def _service(board: Board, view: ServiceView) -> Json:
+    plan, cause = view.plan, service_cause(board, view)
+    return {
+        "id": plan.id,
+        "name": plan.name,
+        "kind": plan.kind,
+        "state": view.state,
+        "since": view.since,
+        "detail": view.detail,
+        "cause": cause,
+        "cause_text": cause_text(board, cause, board.plan.site.language),
+        "incident": view.incident,
+        "needs": plan.needs,
+        "at_least": plan.at_least,
+        "checks": [_check(board, board.checks[t.id]) for t in plan.targets],
+    }
+
+
+def _check(board: Board, view: CheckView) -> Json:
+    target = view.target
+    return {
+        "id": target.id,
+        "name": target.name,
+        "kind": target.probe.kind,
+        "path": target.path_id,
+        "every_s": target.every_s,
+        "state": view.state,
+        "since": view.since,
+        "detail": view.detail,
+        "cause": check_cause(board, view),
+        "suspect": view.suspect,
+        "flapping": view.flapping,
+        "coverage": board.coverage(target.id),
+        "last": _last(view.last) if view.last else None,
+    }
+
+
+def _last(result: Result) -> Json:
+    reading = result.reading
+    return {
+        "at": result.started_at,
+        "attempt": result.attempt,
+        "fault": reading.fault,
+        "detail": reading.detail,
+        "duration_s": reading.duration_s,
+        "phases": dict(reading.phases),
+        "values": dict(reading.values),
+        "facts": dict(reading.facts),
+        "rtts_s": reading.rtts_s,
+    }
