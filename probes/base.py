@@ -279,24 +279,53 @@ class ProbeType:
     self_test: Callable[[], str | None] | None = None  # at start-up; a text says exactly what to mend
 
 
-# Errors of our own host: no route out, no such source address or interface, tables full, not permitted.
+# Errors of our own host: no route out, no such source address or interface, tables full, not permitted, too big for
+# the link. Those that the network can cause as well are told apart by when they come (`probes.net.connect_error`).
 _LOCAL_ERRNOS: Final = frozenset(
     {
         errno.ENETUNREACH,
         errno.ENETDOWN,
         errno.EADDRNOTAVAIL,
+        errno.EADDRINUSE,
         errno.ENODEV,
+        errno.ENXIO,
         errno.EMFILE,
         errno.ENFILE,
         errno.ENOBUFS,
         errno.ENOMEM,
+        errno.EAGAIN,  # connect(2): no free local port
         errno.EPERM,
         errno.EACCES,
         errno.EAFNOSUPPORT,
+        errno.EPROTONOSUPPORT,
+        errno.EINVAL,  # an address without its scope, a source of another family
+        errno.EMSGSIZE,
     }
 )
 _UNREACHABLE_ERRNOS: Final = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.ENOPROTOOPT})
-_REFUSED_ERRNOS: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+_REFUSED_ERRNOS: Final = frozenset(
+    {
+        errno.ECONNREFUSED,
+        errno.ECONNRESET,
+        errno.EPIPE,
+        errno.ECONNABORTED,
+        errno.ENETRESET,
+        errno.ESHUTDOWN,
+        errno.ENOTCONN,
+    }
+)
+# A socket used wrongly: whatever the target does, it cannot cause these.
+_OUR_BUGS: Final = frozenset(
+    {
+        errno.EBADF,
+        errno.EFAULT,
+        errno.ENOTSOCK,
+        errno.EISCONN,
+        errno.EALREADY,
+        errno.EDESTADDRREQ,
+        errno.EPROTOTYPE,
+    }
+)
 
 
 def fault_of(exc: OSError) -> Fault:  # noqa: PLR0911  one line a rule, in order
@@ -316,10 +345,12 @@ def fault_of(exc: OSError) -> Fault:  # noqa: PLR0911  one line a rule, in order
         return Fault.UNREACHABLE
     if exc.errno in _REFUSED_ERRNOS or isinstance(exc, ConnectionError):
         return Fault.REFUSED
-    return Fault.PROTOCOL
+    return Fault.INTERNAL if exc.errno in _OUR_BUGS else Fault.PROTOCOL
 
 
 def _timed_out(m: Measurement) -> tuple[Fault, str]:
+    if m.current == "resolve":  # the resolver is ours: the target has not been asked anything yet
+        return Fault.LOCAL, f"our resolver gave no answer within {m.timeout_s:g} s"
     where = f" in phase {m.current}" if m.current else ""
     return Fault.TIMEOUT, f"no answer within {m.timeout_s:g} s{where}"
 

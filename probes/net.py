@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Final
 
-from probes.base import Fault, IpFamily, Measurement, Path, ProbeError
+from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, fault_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 LINE_LIMIT: Final = 8192  # bytes; chosen: 8 times what RFC 5321 and RFC 9051 ask a client to take
 STREAM_LIMIT: Final = 65536  # bytes buffered unread in one connection
 LOOKUP_THREADS: Final = 16  # chosen: bounds how many dead look-ups can wait at once
+NEXT_ADDRESS_AFTER_S: Final = 0.25  # RFC 8305 section 5
+ADDRESSES_TRIED: Final = 8  # chosen: two seconds until the last is tried
+
+# ICMP errors as Linux hands them to a socket (icmp_err_convert in the kernel's icmp.c and icmpv6.c); the same numbers
+# mean our own host when connect or send returns them at once.
+_SAID_BY_NETWORK: Final = frozenset(
+    {errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.EPROTO}
+)
 
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
@@ -55,26 +64,45 @@ class Address:
 
 
 class Resolver:
-    """Name look-ups in threads of their own, so that a dead resolver cannot stall other work of the loop."""
+    """Name look-ups in threads of their own, so that a dead resolver cannot stall other work of the loop.
+
+    Look-ups of one name that are wanted at the same time are made once: with a dead resolver no more can wait than
+    there are names, however often each is checked. Nothing is kept: every check measures its own look-up.
+    """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
+        self._under_way: dict[_Lookup, asyncio.Future[list[tuple[socket.AddressFamily, str]]]] = {}
 
     async def lookup(self, host: str, family: IpFamily = IpFamily.ANY) -> Sequence[tuple[socket.AddressFamily, str]]:
         """Return the addresses of a name in the system resolver's order, without duplicates; never empty.
 
+        Cancelling gives up waiting; the look-up itself goes on for others.
+
         Raises:
             OSError: gaierror; EAI_AGAIN means that our resolver did not answer.
+            UnicodeError: the name cannot be one.
         """
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(
-            self._threads, socket.getaddrinfo, host, None, family.socket_family, socket.SOCK_STREAM
-        )
-        return list(dict.fromkeys((socket.AddressFamily(f), str(sockaddr[0])) for f, _, _, _, sockaddr in found))
+        key = (loop, host, family)
+        found = self._under_way.get(key)
+        if found is None:
+            found = loop.run_in_executor(self._threads, _system_lookup, host, family.socket_family)
+            self._under_way[key] = found
+            found.add_done_callback(lambda _: self._under_way.pop(key, None))
+        return await asyncio.shield(found)
 
     def close(self) -> None:
         """Stop taking look-ups; those under way end by themselves."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_Lookup = tuple[asyncio.AbstractEventLoop, str, IpFamily]
+
+
+def _system_lookup(host: str, family: socket.AddressFamily) -> list[tuple[socket.AddressFamily, str]]:
+    found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
+    return list(dict.fromkeys((socket.AddressFamily(f), str(sockaddr[0])) for f, _, _, _, sockaddr in found))
 
 
 async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = IpFamily.ANY) -> list[Address]:
@@ -141,7 +169,9 @@ def bind_to_path(sock: socket.socket, path: Path | None) -> None:
 async def connect(m: Measurement, host: str, port: int, family: IpFamily = IpFamily.ANY) -> socket.socket:
     """Open a TCP connection by the measurement's path, timed as phases `resolve` and `connect`.
 
-    Addresses are tried in turn until one answers; `address` is kept as a fact. The caller owns the socket.
+    Of several addresses the next is tried as well when one has not answered after 250 ms or has failed, so that a dead
+    one cannot eat the deadline; the first that answers wins (RFC 8305) and is kept as the fact `address`. The caller
+    owns the socket.
 
     Raises:
         ProbeError: NAME, LOCAL or UNREACHABLE with the reason.
@@ -149,14 +179,63 @@ async def connect(m: Measurement, host: str, port: int, family: IpFamily = IpFam
     """
     addresses = await resolve(m, host, port, family)
     with m.phase("connect"):
-        for last, address in ((a is addresses[-1], a) for a in addresses):
-            m.fact("address", address.ip)
-            try:
-                return await _connect_one(m, address)
-            except OSError:
-                if last:
-                    raise
-    raise AssertionError("resolve returned no address")
+        m.fact("address", addresses[0].ip)
+        if len(addresses) == 1:
+            return await _connect_one(m, addresses[0])
+        sock, address = await _race(m, _alternating(addresses)[:ADDRESSES_TRIED])
+        m.fact("address", address.ip)
+        return sock
+
+
+def _alternating(addresses: Sequence[Address]) -> list[Address]:
+    """Put the families in turn, beginning with the resolver's first choice (RFC 8305 section 4)."""
+    first = [a for a in addresses if a.family == addresses[0].family]
+    other = [a for a in addresses if a.family != addresses[0].family]
+    pairs = zip_longest(first, other)
+    return [a for pair in pairs for a in pair if a is not None]
+
+
+async def _race(m: Measurement, addresses: Sequence[Address]) -> tuple[socket.socket, Address]:
+    """Connect to one of several addresses, the next being started when its time has come."""
+    left = list(addresses)
+    running: dict[asyncio.Task[socket.socket], Address] = {}
+    errors: list[ProbeError | OSError] = []
+    try:
+        while left or running:
+            if left:
+                address = left.pop(0)
+                running[asyncio.create_task(_connect_one(m, address))] = address
+            done, _ = await asyncio.wait(
+                running, timeout=NEXT_ADDRESS_AFTER_S if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                address = running[task]
+                try:
+                    sock = task.result()
+                except (ProbeError, OSError) as exc:
+                    errors.append(exc)
+                    del running[task]
+                else:
+                    del running[task]
+                    return sock, address
+    finally:
+        for task in running:
+            task.add_done_callback(_close_unwanted)
+            task.cancel()
+    raise _most_telling(errors)
+
+
+def _close_unwanted(task: asyncio.Task[socket.socket]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result().close()
+
+
+def _most_telling(errors: Sequence[ProbeError | OSError]) -> ProbeError | OSError:
+    # A family that we have no route for says nothing when the other family's host did answer.
+    for exc in reversed(errors):
+        if (exc.fault if isinstance(exc, ProbeError) else fault_of(exc)) != Fault.LOCAL:
+            return exc
+    return errors[-1]
 
 
 async def _connect_one(m: Measurement, address: Address) -> socket.socket:
@@ -173,17 +252,28 @@ async def _connect_one(m: Measurement, address: Address) -> socket.socket:
 
 
 async def _start_connect(sock: socket.socket, address: Address) -> None:
-    # An error at once is our own host's; one that arrives later was sent by the network.
     begun = sock.connect_ex(address.sockaddr)
     if begun not in (0, errno.EINPROGRESS):
-        raise OSError(begun, f"{os.strerror(begun)} ({address.ip} port {address.port})")
+        raise connect_error(begun, address, late=False)
     if begun == errno.EINPROGRESS:
         await _writable(sock)
-        late = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if late in (errno.ENETUNREACH, errno.EACCES, errno.EPERM):
-            raise ProbeError(Fault.UNREACHABLE, f"the network answered: {os.strerror(late)} ({address.ip})")
-        if late:
-            raise OSError(late, f"{os.strerror(late)} ({address.ip} port {address.port})")
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise connect_error(code, address, late=True)
+
+
+def connect_error(code: int, address: Address, *, late: bool) -> ProbeError | OSError:
+    """Return the exception for a failed connect, send or receive.
+
+    Args:
+        code: the errno.
+        address: whom it concerns.
+        late: whether it came after the call had begun well. Then it was sent by the network; at once it is our own.
+    """
+    text = f"{os.strerror(code)} ({address.ip} port {address.port})"
+    if late and code in _SAID_BY_NETWORK:
+        return ProbeError(Fault.UNREACHABLE, f"the network answered: {text}")
+    return OSError(code, text)
 
 
 async def _writable(sock: socket.socket) -> None:

@@ -1,0 +1,342 @@
+"""DNS: does a name server answer a question, how fast, and is the answer the right one?
+
+One query a round goes to one chosen server, by UDP from a fresh random port or by TCP, and is sent again when no
+answer came. A truncated UDP answer is fetched again by TCP. Datagrams that do not answer the question are counted and
+ignored until the deadline, so that a forged one cannot end a check.
+
+Source: RFC 1035 sections 4 and 7, RFC 5452 (what an answer must match), RFC 7766 (TCP), RFC 6891 (EDNS).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import time
+from enum import StrEnum
+from typing import Annotated, ClassVar, Final
+
+import dns.exception
+import dns.rcode
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from probes import dns_message
+from probes.base import (
+    Fault,
+    Host,
+    IpFamily,
+    Measurement,
+    Port,
+    ProbeError,
+    ProbeSettings,
+    ProbeType,
+    Value,
+    one_line,
+)
+from probes.dns_message import MESSAGE_LIMIT, Answer, Question
+from probes.net import Address, bind_to_path, connect_error, open_stream, resolve
+from probes.regex import Regex, search
+
+MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what came
+SHOWN: Final = 100  # characters of records in a reason
+_NOT_QUERIES: Final = {"IXFR", "AXFR", "251", "252", "TYPE251", "TYPE252"}
+
+
+class Transport(StrEnum):
+    """How the query travels."""
+
+    UDP = "udp"
+    TCP = "tcp"
+
+
+def _rcode(name: str) -> str:
+    try:
+        return str(dns.rcode.to_text(dns.rcode.from_text(name)))
+    except dns.exception.DNSException as exc:
+        raise ValueError(f"{name!r} is not a response code: expected one like NOERROR or NXDOMAIN") from exc
+
+
+class AnswerRules(BaseModel):
+    """What the records of the answer must be."""
+
+    model_config: ClassVar[ConfigDict] = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    at_least: int = Field(default=1, ge=0, le=1000, description="Fewest records of the asked type")
+    match: tuple[Regex, ...] = Field(
+        default=(),
+        max_length=50,
+        description="Patterns (RE2); each must be found in some record as dig +short prints it",
+    )
+    forbid: tuple[Regex, ...] = Field(
+        default=(), max_length=50, description="Patterns (RE2) that may be found in no record"
+    )
+
+
+class Settings(ProbeSettings):
+    """What a DNS check needs."""
+
+    server: Host = Field(description="Name server asked: name or address")
+    port: Port = Field(default=53, description="Port")
+    name: str = Field(min_length=1, max_length=255, description="Name asked for")
+    type: str | int = Field(default="A", description="Record type, as a name or number")
+    rdclass: str = Field(default="IN", alias="class", description="Class: IN, or CH for version.bind")
+    transport: Transport = Field(default=Transport.UDP, description="udp or tcp")
+    family: IpFamily = Field(default=IpFamily.ANY, description="Address family towards the server")
+    recursion: bool = Field(default=True, description="Ask for recursion (RD); false for an authoritative server")
+    tries: int = Field(default=2, ge=1, le=5, description="UDP: how often the query is sent, spread over the timeout")
+    udp_size: int = Field(default=1232, ge=512, le=4096, description="Largest UDP answer taken; above 512 by EDNS")
+    rcodes: tuple[Annotated[str, AfterValidator(_rcode)], ...] = Field(
+        default=("NOERROR",), min_length=1, description="Response codes that are good"
+    )
+    answers: AnswerRules = Field(default=AnswerRules(), description="Rules for a NOERROR answer's records")
+    authoritative: bool | None = Field(default=None, description="Whether the answer must, or must not, carry AA")
+    dnssec: bool = Field(default=False, description="Require that the resolver vouches for the answer (AD)")
+    soa_serial_at_least: int | None = Field(
+        default=None, ge=0, lt=2**32, description="Zone serial that must be reached (type SOA; RFC 1982)"
+    )
+
+    @model_validator(mode="after")
+    def _can_be_asked(self) -> Settings:
+        kind = str(self.type).upper()
+        if kind in _NOT_QUERIES:
+            raise ValueError("type: a zone transfer is not a query")
+        asked = self.question()
+        if self.soa_serial_at_least is not None and asked.type != 6:
+            raise ValueError("soa_serial_at_least needs type: SOA")
+        return self
+
+    def endpoint(self) -> str:
+        """Return the server."""
+        return self.server
+
+    def question(self) -> Question:
+        """Return the question in wire form."""
+        return dns_message.question(self.name, str(self.type).upper(), self.rdclass.upper())
+
+
+async def run(settings: Settings, m: Measurement) -> None:
+    """Ask once and judge the answer by the rules.
+
+    Raises:
+        ProbeError: TIMEOUT without an answer, PROTOCOL when only rubbish came, REFUSED or UNREACHABLE when host or
+            network said so, CONTENT when the answer breaks a rule.
+    """
+    ends = time.perf_counter() + m.timeout_s - min(MARGIN_S, m.timeout_s / 4)
+    if settings.transport == Transport.UDP:
+        address = (await resolve(m, settings.server, settings.port, settings.family))[0]
+        m.fact("address", address.ip)
+        answer = await _ask_udp(settings, m, address, ends - time.perf_counter())
+        if answer.truncated:
+            m.fact("truncated", "the UDP answer was cut; asked again by TCP")
+            answer = await _ask_tcp(settings, m, address.ip)
+    else:
+        answer = await _ask_tcp(settings, m, settings.server)
+    _report(settings, m, answer)
+    _judge(settings, answer)
+
+
+async def _ask_udp(settings: Settings, m: Measurement, address: Address, left_s: float) -> Answer:
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        bind_to_path(sock, m.path)
+        try:
+            sock.connect(address.sockaddr)
+        except OSError as exc:
+            raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {exc.strerror}") from exc
+        with m.phase("processing"):
+            exchange = _Exchange(sock, address, settings, left_s)
+            try:
+                return await exchange.done
+            finally:
+                exchange.close()
+                m.values["sent_count"] = exchange.sent
+                m.values["foreign_count"] = exchange.foreign
+    finally:
+        sock.close()
+
+
+class _Exchange:
+    """A query on its way by UDP: sent, sent again, answered or not."""
+
+    def __init__(self, sock: socket.socket, address: Address, settings: Settings, left_s: float) -> None:
+        self._sock = sock
+        self._address = address
+        self._asked = settings.question()
+        self._ident = secrets.randbits(16)
+        self._query = _query(settings, self._ident)
+        self._tries = settings.tries
+        self._pause_s = max(left_s, 0.0) / settings.tries
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[Answer] = self._loop.create_future()
+        self.sent = 0
+        self.foreign = 0  # datagrams that were not the answer
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(sock, self._read)
+        self._send()
+
+    def _send(self) -> None:
+        if self.sent == self._tries:
+            self._read()  # what the kernel holds already has come in time, however late we look
+            self._fail(self._nothing())
+            return
+        self._timer = self._loop.call_later(self._pause_s, self._send)
+        try:
+            self._sock.send(self._query)
+        except OSError as exc:
+            # An error that the network sent for an earlier try is reported by the next send.
+            self._fail(connect_error(exc.errno or 0, self._address, late=self.sent > 0))
+            return
+        self.sent += 1
+
+    def _read(self) -> None:
+        while not self.done.done():
+            try:
+                wire = self._sock.recv(MESSAGE_LIMIT)
+                answer = dns_message.parse(wire, self._ident, self._asked)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._fail(connect_error(exc.errno or 0, self._address, late=True))
+                return
+            except ProbeError as exc:
+                self._fail(exc)
+                return
+            if answer is None:
+                self.foreign += 1
+            else:
+                self.done.set_result(answer)
+
+    def _nothing(self) -> ProbeError:
+        times = f" to {self.sent} queries" if self.sent > 1 else ""
+        if self.foreign:
+            return ProbeError(
+                Fault.PROTOCOL, f"no answer{times}, only {self.foreign} datagrams that do not answer our question"
+            )
+        return ProbeError(Fault.TIMEOUT, f"no answer{times} from {self._address.ip} port {self._address.port}")
+
+    def _fail(self, exc: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc)
+
+    def close(self) -> None:
+        """Stop listening and sending."""
+        self._loop.remove_reader(self._sock)
+        if self._timer is not None:
+            self._timer.cancel()
+
+
+async def _ask_tcp(settings: Settings, m: Measurement, host: str) -> Answer:
+    ident = secrets.randbits(16)
+    query = _query(settings, ident)
+    async with open_stream(m, host, settings.port, family=settings.family) as stream:
+        with m.phase("processing"):
+            await stream.write(len(query).to_bytes(2, "big") + query)
+            try:
+                size = int.from_bytes(await stream.reader.readexactly(2), "big")
+                wire = await stream.reader.readexactly(size)
+            except asyncio.IncompleteReadError as exc:
+                raise ProbeError(Fault.REFUSED, "the server hung up before the whole answer") from exc
+    answer = dns_message.parse(wire, ident, settings.question())
+    if answer is None:
+        raise ProbeError(Fault.PROTOCOL, f"{size} bytes came that do not answer our question")
+    return answer
+
+
+def _query(settings: Settings, ident: int) -> bytes:
+    return dns_message.encode_query(
+        ident,
+        settings.question(),
+        recursion=settings.recursion,
+        udp_size=settings.udp_size,
+        dnssec=settings.dnssec,
+    )
+
+
+def _report(settings: Settings, m: Measurement, answer: Answer) -> None:
+    values = m.values
+    values["rcode_code"] = answer.rcode
+    values["answers_count"] = len(answer.answers)
+    values["authority_count"] = len(answer.authority)
+    values["additional_count"] = len(answer.additional)
+    values["answer_bytes"] = len(answer.wire)
+    if answer.answers:
+        values["ttl_min_s"] = min(record.ttl_s for record in answer.answers)
+    serial = dns_message.soa_serial(answer)
+    if serial is not None:
+        values["soa_serial_count"] = serial
+    m.fact("rcode", dns_message.rcode_name(answer.rcode))
+    records = dns_message.matching(answer, settings.question())
+    if records:
+        more = f" (+{len(records) - 1})" if len(records) > 1 else ""
+        m.fact("answer", dns_message.text(answer, records[0]) + more)
+
+
+def _judge(settings: Settings, answer: Answer) -> None:
+    """Compare an answer with the rules.
+
+    Raises:
+        ProbeError: CONTENT with what was expected and what came.
+    """
+    rcode = dns_message.rcode_name(answer.rcode)
+    if rcode not in settings.rcodes:
+        several = "one of " if len(settings.rcodes) > 1 else ""
+        raise ProbeError(Fault.CONTENT, f"rcode {rcode}, expected {several}{', '.join(settings.rcodes)}")
+    if settings.authoritative is not None and answer.authoritative != settings.authoritative:
+        came, wanted = ("", "not ") if answer.authoritative else ("not ", "")
+        raise ProbeError(Fault.CONTENT, f"the answer is {came}authoritative, expected {wanted}authoritative")
+    if settings.dnssec and not answer.authentic:
+        raise ProbeError(Fault.CONTENT, "the resolver does not vouch for the answer (no AD flag)")
+    if answer.rcode == 0:
+        _judge_records(settings, answer)
+
+
+def _judge_records(settings: Settings, answer: Answer) -> None:
+    rules = settings.answers
+    records = dns_message.matching(answer, settings.question())
+    if len(records) < rules.at_least:
+        raise ProbeError(Fault.CONTENT, f"{len(records)} {settings.type} records, expected at least {rules.at_least}")
+    if rules.match or rules.forbid:
+        texts = [dns_message.text(answer, record) for record in answer.answers]
+        _judge_texts(rules, texts)
+    wanted = settings.soa_serial_at_least
+    if wanted is not None:
+        serial = dns_message.soa_serial(answer)
+        if serial is None or not dns_message.serial_reached(serial, wanted):
+            raise ProbeError(Fault.CONTENT, f"SOA serial {serial}, expected at least {wanted}")
+
+
+def _judge_texts(rules: AnswerRules, texts: list[str]) -> None:
+    shown = one_line(", ".join(texts), SHOWN) or "no records"
+    for pattern in rules.match:
+        if not any(search(pattern, text) for text in texts):
+            raise ProbeError(Fault.CONTENT, f"got {shown}, expected pattern {one_line(pattern, SHOWN)!r}")
+    for pattern in rules.forbid:
+        if any(search(pattern, text) for text in texts):
+            raise ProbeError(Fault.CONTENT, f"got {shown}, forbidden pattern {one_line(pattern, SHOWN)!r}")
+
+
+PROBE = ProbeType(
+    kind="dns",
+    summary="A question to a chosen name server, by UDP or TCP, and rules for its answer.",
+    settings=Settings,
+    run=run,
+    values=(
+        Value("rcode_code", "Response code; 0 is NOERROR, 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED"),
+        Value("answers_count", "Records in the answer section"),
+        Value("authority_count", "Records in the authority section"),
+        Value("additional_count", "Records in the additional section"),
+        Value("answer_bytes", "Size of the answer"),
+        Value("ttl_min_s", "Shortest time to live in the answer section"),
+        Value("soa_serial_count", "Serial of the zone, when its SOA record came"),
+        Value("sent_count", "UDP queries sent until the answer came"),
+        Value("foreign_count", "Datagrams that came and did not answer the question"),
+    ),
+    facts=(
+        Value("address", "The server's address"),
+        Value("rcode", "The response code's name"),
+        Value("answer", "The first record of the asked type, and how many more"),
+        Value("truncated", "Set when the UDP answer was cut"),
+    ),
+    default_timeout_s=5.0,
+)
