@@ -127,22 +127,6 @@ class MailChannel:
         self._board.outbox_waiting = await self._outbox.waiting(CHANNEL)
         return sent
 
-    async def send_test(self) -> Sequence[RelayOutcome]:
-        """Send a test message through every relay on its own, at the same time; return what each said."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._test_relay(relay)) for relay in self._plan.relays]
-        return [task.result() for task in tasks]
-
-    async def _test_relay(self, relay: Relay) -> RelayOutcome:
-        began = time.perf_counter()
-        message = self._message(make_test_item(self._plan, self._site, self._clock()))
-        try:
-            taken = await hand_over(relay, Envelope(_envelope_sender(self._plan), self._plan.to, message))
-        except DeliveryError as exc:
-            return RelayOutcome(relay_name(relay), False, str(exc), time.perf_counter() - began)
-        detail = "; ".join((taken.reply, *refusal_notes(taken.refused)))
-        return RelayOutcome(relay_name(relay), not taken.refused, one_line(detail), time.perf_counter() - began)
-
     async def _deliver(self, item: OutboxItem, dead: set[int]) -> bool:
         try:
             message = self._message(item)
@@ -284,3 +268,21 @@ def outcome_line(outcome: RelayOutcome, site: SitePlan, at: datetime) -> str:
     """Return one line for the terminal about a relay's test."""
     mark = "OK  " if outcome.ok else "FAIL"
     return f"{mark} {outcome.relay}  {local_time(at, site.timezone)}  {outcome.duration_s:.2f} s  {outcome.detail}"
+
+
+async def send_test(plan: MailPlan, site: SitePlan, at: datetime) -> Sequence[RelayOutcome]:
+    """Send a test message through every relay on its own, at the same time; return what each said."""
+    message = write_message(make_test_item(plan, site, at), plan, site, at)
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_test_relay(relay, plan, message)) for relay in plan.relays]
+    return [task.result() for task in tasks]
+
+
+async def _test_relay(relay: Relay, plan: MailPlan, message: bytes) -> RelayOutcome:
+    began = time.perf_counter()
+    try:
+        taken = await hand_over(relay, Envelope(_envelope_sender(plan), plan.to, message))
+    except DeliveryError as exc:
+        return RelayOutcome(relay_name(relay), False, str(exc), time.perf_counter() - began)
+    detail = "; ".join((taken.reply, *refusal_notes(taken.refused)))
+    return RelayOutcome(relay_name(relay), not taken.refused, one_line(detail), time.perf_counter() - began)

@@ -7,8 +7,10 @@ crash can neither lose a mail nor invent one. All SQL of the house is here, in `
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -25,7 +27,10 @@ from probes.base import Reading
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 FILE_NAME: Final = "journal.db"
+BUSY_PAUSE_S: Final = 2.0
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MEMORY: Final = TypeAdapter(Memory)
 _NOTICE: Final = TypeAdapter(Notice)
@@ -159,7 +164,7 @@ class Journal:
         """Note that this daemon stopped by itself."""
 
         def work() -> None:
-            with self._db:
+            with self._writing():
                 self._db.execute(
                     "UPDATE runs SET stopped_ms = ?, alive_ms = ? WHERE id = ?", (to_ms(at), to_ms(at), self._run)
                 )
@@ -175,15 +180,30 @@ class Journal:
         """
 
         def work() -> None:
-            try:
-                with self._db:
-                    self._write(batch, at)
-            except sqlite3.OperationalError as exc:
-                # A check's number taken in the transaction that failed is not in the file.
-                self._check_no.clear()
-                raise JournalBusyError(str(exc)) from exc
+            with self._writing():
+                self._write(batch, at)
 
         await self._do(work)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """One transaction; a trouble that may pass (disk full, file locked) becomes JournalBusyError."""
+        try:
+            with self._db:
+                yield
+        except sqlite3.OperationalError as exc:
+            # A check's number taken in the transaction that failed is not in the file.
+            self._check_no.clear()
+            raise JournalBusyError(str(exc)) from exc
+
+    async def _insist(self, work: Callable[[], None]) -> None:
+        """Do a small write again until it goes through: what it notes has already happened outside."""
+        while True:
+            try:
+                return await self._do(work)
+            except JournalBusyError as exc:
+                log.warning("the journal cannot be written (%s); trying again in %g s", exc, BUSY_PAUSE_S)
+                await asyncio.sleep(BUSY_PAUSE_S)
 
     def _write(self, batch: Batch, at: datetime) -> None:
         db, site = self._db, self.site
@@ -294,10 +314,14 @@ class Journal:
         return await self._do(lambda: self._incidents("1", limit))
 
     async def prune(self, before: datetime, rows: int) -> int:
-        """Delete at most `rows` of the oldest raw results that started before a moment; return how many."""
+        """Delete at most `rows` of the oldest raw results that started before a moment; return how many.
+
+        Raises:
+            JournalBusyError: nothing was deleted; try again later.
+        """
 
         def work() -> int:
-            with self._db:
+            with self._writing():
                 return self._db.execute(
                     "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results ORDER BY rowid LIMIT ?)"
                     " AND started_ms < ?",
@@ -339,13 +363,13 @@ class Journal:
 
     async def _mark(self, column: str, item_id: int, moment: datetime, detail: str) -> None:
         def work() -> None:
-            with self._db:
+            with self._writing():
                 self._db.execute(
                     f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ? WHERE id = ?",  # noqa: S608
                     (to_ms(moment), detail, item_id),
                 )
 
-        await self._do(work)
+        await self._insist(work)
 
     async def waiting(self, channel: str) -> int:
         """Return how many duties of a channel are still owed."""

@@ -7,6 +7,7 @@ go through as one transaction; the board changes after it, and the channels are 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -64,6 +65,8 @@ class Pipeline:
         self._held: set[str] = set()  # checks whose DOWN waits for what the references say
         self._dirty: set[str] = set()  # checks whose shown state may have changed
         self._slots_written = 0.0
+        self._stopping = False
+        self.beat = 0.0  # loop time of the last sign of life; a journal that is retried still lives
 
     # Starting up.
 
@@ -102,37 +105,30 @@ class Pipeline:
     # Running.
 
     async def run(self) -> None:
-        """Take results until cancelled. Raises what the journal raises when it is damaged."""
-        while True:
+        """Take results until `stop`, then put through all that is left. Raises what a damaged journal raises."""
+        while not self._stopping:
             self._board.queue_size = self._results.qsize()
-            await self.step()
+            await self._step()
+        self._slots_written = float("-inf")
+        await self.put_through(self._take_all())
 
-    async def step(self) -> None:
-        """Wait for results for a moment, then put what came through."""
-        first: Result | None = None
+    def stop(self) -> None:
+        """Make `run` end after the results that are in the queue by then."""
+        self._stopping = True
+
+    async def _step(self) -> None:
+        first: list[Result] = []
         try:
             async with asyncio.timeout(IDLE_S):
-                first = await self._results.get()
-            await asyncio.sleep(GATHER_S)
+                first.append(await self._results.get())
         except TimeoutError:
             pass
-        finally:
-            # Also on the way out: a result that has been taken is never dropped.
-            taken = [first] if first is not None else []
-            while not self._results.empty():
-                taken.append(self._results.get_nowait())
-            if first is not None:
-                await asyncio.shield(self.put_through(taken))
-        if first is None:
-            await self.put_through([])
+        else:
+            await asyncio.sleep(GATHER_S)
+        await self.put_through(first + self._take_all())
 
-    async def drain(self) -> None:
-        """Put through what is still in the queue, and the last of the slot ledger."""
-        taken = []
-        while not self._results.empty():
-            taken.append(self._results.get_nowait())
-        self._slots_written = float("-inf")
-        await self.put_through(taken)
+    def _take_all(self) -> list[Result]:
+        return [self._results.get_nowait() for _ in range(self._results.qsize())]
 
     async def put_through(self, results: Sequence[Result]) -> None:
         """Judge results and commit everything that follows as one transaction."""
@@ -158,7 +154,8 @@ class Pipeline:
 
     async def _commit(self, batch: Batch, now: datetime) -> None:
         began = asyncio.get_running_loop().time()
-        for attempt in range(1_000_000):
+        for attempt in itertools.count():
+            self.beat = asyncio.get_running_loop().time()
             try:
                 await self._journal.commit(batch, now)
                 break

@@ -19,9 +19,9 @@ def sample_of(result: Result, policy: OutagePolicy) -> Sample:
         return Sample.BLIND
     if result.reading.fault is not None:
         return Sample.BAD
-    if policy.slow_over_s is not None and result.reading.duration_s > policy.slow_over_s:
-        return Sample.SLOW
-    return Sample.GOOD
+    response_s = result.reading.response_s
+    slow = policy.slow_over_s is not None and response_s is not None and response_s > policy.slow_over_s
+    return Sample.SLOW if slow else Sample.GOOD
 
 
 def _kept(memory: Memory) -> Memory:

@@ -24,7 +24,7 @@ from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +87,13 @@ def parse_duration(text: object) -> float:
     raise ValueError("expected a duration with its unit, like 500ms, 30s, 5m, 2h or 7d")
 
 
-def _duration(value: object) -> object:
-    return value if isinstance(value, float) else parse_duration(value)
+def _duration(value: object, info: ValidationInfo) -> object:
+    """Take seconds from code; from a file, where `30.0` would be a number without its unit, only text."""
+    return value if isinstance(value, float) and info.mode != "json" else parse_duration(value)
 
 
-Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=str), Field(ge=0)]  # seconds
+_DurationText = Annotated[str, Field(pattern=rf"^{_DURATION.pattern}$")]  # what an editor is told
+Duration = Annotated[float, BeforeValidator(_duration, json_schema_input_type=_DurationText), Field(ge=0)]  # seconds
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[^\s/]+$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -246,6 +248,17 @@ class Reading:
     values: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     rtts_s: tuple[float | None, ...] = ()
+
+    @property
+    def response_s(self) -> float | None:
+        """How long the target took to answer: the median echo where echoes were sent, else the whole run.
+
+        None when nothing came back in time. The pauses between echoes are ours, not the target's.
+        """
+        if self.rtts_s:
+            back = sorted(r for r in self.rtts_s if r is not None)
+            return back[(len(back) - 1) // 2] if back else None
+        return self.duration_s if self.fault is None else None
 
 
 @dataclass(frozen=True, slots=True)
