@@ -4,10 +4,13 @@
 # As root it installs them, without starting any service and without removing anything. As another user, or where
 # there is no apt-get, it prints the one line that is missing and fails.
 #
-#     scripts/install-packages.sh run|test
+#     scripts/install-packages.sh run|test [--only-say]
+#
+# With --only-say it installs nothing, whoever asks.
 set -euo pipefail
 
 purpose=${1:?run or test}
+only_say=${2:-}
 python=${PYTHON:-python3}
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a plain user's PATH leaves these out, and the servers live there
 
@@ -51,8 +54,8 @@ if ((${#missing[@]} == 0)); then
 fi
 
 line="apt-get install -y --no-install-recommends ${missing[*]}"
-if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
-    printf 'Missing here, and only root may install it. Run this once, then the same make again:\n\n    sudo %s\n\n' \
+if ((EUID != 0)) || [[ $only_say == --only-say ]] || ! command -v apt-get >/dev/null; then
+    printf 'Missing here. Root has to run this once, then the same make again:\n\n    sudo %s\n\n' \
         "$line" >&2
     exit 1
 fi

@@ -480,15 +480,35 @@ class Unbound(Server):
 
 
 @contextlib.contextmanager
-def child_process(argv: Sequence[str], *, log: Path, namespace: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """Run any program, the daemon for one, in the background and end it with its children; output goes to `log`."""
+def child_process(
+    argv: Sequence[str],
+    *,
+    log: Path,
+    namespace: str | None = None,
+    env: Mapping[str, str] | None = None,
+    end_s: float = 5.0,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run any program, the daemon for one, in the background and end it with its children.
+
+    Args:
+        argv: program and arguments.
+        log: file that its output is added to.
+        namespace: network namespace to stand in.
+        env: variables beside those of the tests.
+        end_s: seconds from SIGTERM to SIGKILL.
+    """
     prefix = ["ip", "netns", "exec", namespace] if namespace else []
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [*prefix, *argv], stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+            [*prefix, *argv],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
         )
     try:
         yield process
     finally:
         if process.poll() is None:
-            end_tree(process, [signal.SIGTERM, signal.SIGKILL], each_s=5.0)
+            end_tree(process, [signal.SIGTERM, signal.SIGKILL], each_s=end_s)

@@ -275,6 +275,12 @@ service pop3-login {{
         ssl = yes
     }}
 }}
+service anvil {{
+    # No growing pauses after a wrong password.
+    unix_listener anvil-auth-penalty {{
+        mode = 0
+    }}
+}}
 service auth {{
     inet_listener {{
         address = {host}
@@ -301,6 +307,7 @@ class Dovecot(Server):
         namespace: str | None = None,
     ) -> None:
         """Args: maildirs: those of a Postfix; None starts with empty ones. tls_only: no login without TLS."""
+        # Dovecot trusts a client whose address is its own: with `tls_only` on loopback the host is 127.0.0.2.
         super().__init__(host=host, namespace=namespace)
         self._certificate = certificate
         self._maildirs = maildirs
