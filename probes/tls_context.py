@@ -24,6 +24,7 @@ from probes.certificates import Certificate, earliest_end, read_certificate, ref
 from probes.net import Stream, open_stream
 
 CONTEXTS_KEPT: Final = 256  # chosen: different settings in one configuration; beyond it the oldest is made anew
+STAMP_KEPT_S: Final = 1.0  # how long a look at a file's date is good for; a thread for each probe costs more
 SECOND_LOOK_SHARE: Final = 0.5  # of the time left: the reason must be told before the deadline hides it
 
 
@@ -98,6 +99,7 @@ class Contexts:
 
     def __init__(self) -> None:
         self._made: dict[_Wanted, ssl.SSLContext] = {}
+        self._stamps: dict[FilePath, tuple[float, tuple[int, int, int]]] = {}  # when looked at, and what was seen
 
     async def get(
         self, settings: TlsSettings, alpn: Sequence[str] = (), *, verify: bool | None = None
@@ -110,7 +112,7 @@ class Contexts:
         checked = settings.verify if verify is None else verify
         wanted = _Wanted(settings.ca_file if checked else None, checked, settings.min_version, tuple(alpn))
         if wanted.ca_file is not None:
-            wanted = replace(wanted, stamp=await _stamp(wanted.ca_file))
+            wanted = replace(wanted, stamp=await self._stamp(wanted.ca_file))
         context = self._made.get(wanted)
         if context is None:
             context = await asyncio.to_thread(_make, wanted)
@@ -119,13 +121,17 @@ class Contexts:
             self._made[wanted] = context
         return context
 
-
-async def _stamp(file: FilePath) -> tuple[int, int, int]:
-    try:
-        found = await asyncio.to_thread(file.stat)
-    except OSError as exc:
-        raise ProbeError(Fault.LOCAL, f"ca_file {file} cannot be read: {exc.strerror}") from exc
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    async def _stamp(self, file: FilePath) -> tuple[int, int, int]:
+        now = asyncio.get_running_loop().time()
+        seen = self._stamps.get(file)
+        if seen is None or now - seen[0] >= STAMP_KEPT_S:
+            try:
+                found = await asyncio.to_thread(file.stat)
+            except OSError as exc:
+                self._stamps.pop(file, None)
+                raise ProbeError(Fault.LOCAL, f"ca_file {file} cannot be read: {exc.strerror}") from exc
+            seen = self._stamps[file] = now, (found.st_ino, found.st_size, found.st_mtime_ns)
+        return seen[1]
 
 
 def _make(wanted: _Wanted) -> ssl.SSLContext:
@@ -227,6 +233,8 @@ async def open_tls(
         # The address that answered first: another one of the same name may show another certificate.
         return open_stream(second, m.facts.get("address", host), port, family=family)
 
+    # Made before connecting: a thread's time between connect and handshake would be the server's in the figures.
+    await context_for(m, settings, alpn)
     async with open_stream(m, host, port, family=family) as stream:
         try:
             await handshake(m, stream, settings, host, again, alpn)
