@@ -24,7 +24,8 @@ from config.loader import ConfigError
 from config.plan import Language, Plan
 from config.settings import parse_listen
 from exporters.mail import outcome_line, send_test
-from probes.base import measure, utc_now
+from probes.base import Path as Uplink
+from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
 from thongsuot import daemon, once
 from thongsuot.daemon import DaemonInfo, StartError
 
@@ -234,8 +235,8 @@ def probe(
     raise typer.Exit(WELL if reading.fault is None else NOT_WELL)
 
 
-async def _probe_once(found: Any, settings: Any, timeout_s: float, path: Any) -> Any:
-    tools = once.Tools()
+async def _probe_once(found: ProbeType, settings: ProbeSettings, timeout_s: float, path: Uplink | None) -> Reading:
+    tools = Tools()
     try:
         return await measure(found, settings, timeout_s=timeout_s, path=path, tools=tools)
     finally:
