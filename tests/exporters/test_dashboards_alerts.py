@@ -391,13 +391,16 @@ def test_worst_and_best_are_apart_by_what_was_not_observed(tmp_path: Path) -> No
         {
             "interval": "1m",
             "input_series": [
-                series("thongsuot_service_up", MAIL, "1x719"),
-                state(MAIL, "up", "1x719 0x719"),
-                state(MAIL, "unknown", "0x719 1x719"),
+                # Of the day, a tenth was good, a twentieth down, a twentieth unknown, and the rest was before our time.
+                series("thongsuot_service_up", MAIL, "1x143 0x71 stale"),
+                state(MAIL, "up", "1x143 0x143"),
+                state(MAIL, "down", "0x143 1x71 0x71"),
+                state(MAIL, "unknown", "0x215 1x71"),
             ],
             "promql_expr_test": [
-                expect("round(site_service:thongsuot_availability_worst:ratio1d, 0.01)", "24h", 0.5),
-                expect("round(site_service:thongsuot_availability_best:ratio1d, 0.01)", "24h", 1),
+                expect("round(site_service:thongsuot_availability:ratio1d, 0.01)", "287m", 0.67),
+                expect("round(site_service:thongsuot_availability_worst:ratio1d, 0.01)", "287m", 0.1),
+                expect("round(site_service:thongsuot_availability_best:ratio1d, 0.01)", "287m", 0.95),
             ],
         },
     )
