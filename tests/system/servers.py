@@ -204,15 +204,18 @@ class Server:
 def end_tree(process: subprocess.Popen[bytes], signals: Sequence[signal.Signals], *, each_s: float) -> None:
     """End a process started in a session of its own, with all that descends from it, by one signal after another.
 
-    Whole process groups are told, because a master forks while we look; a child that made a group of its own is
-    found by its descent.
+    SIGTERM goes to the leaders of process groups alone, for a master knows best how to end its workers; SIGKILL
+    goes to whole groups, because a master forks while we look. A group of a child's own is found by its descent.
     """
     tree = _with_descendants(process.pid)
     for number in signals:
-        for member in tree:
+        for member in filter(_alive, tree):
             with contextlib.suppress(ProcessLookupError):
-                if _alive(member):
-                    os.killpg(os.getpgid(member.pid), number)
+                group = os.getpgid(member.pid)
+                if number == signal.SIGKILL:
+                    os.killpg(group, number)
+                elif group == member.pid:
+                    os.kill(group, number)
         deadline = time.monotonic() + each_s
         while any(_alive(p) for p in tree) and time.monotonic() < deadline:
             process.poll()  # takes the zombie away

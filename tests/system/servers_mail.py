@@ -294,6 +294,7 @@ class Dovecot(Server):
     """dovecot: IMAP and POP3, plain with STARTTLS and TLS from the first byte, for users of a file."""
 
     name = "dovecot"
+    stop_limit_s = 0.5  # it waits a second for its own log; nothing is lost without that
 
     def __init__(
         self,

@@ -19,7 +19,10 @@ global:
 
 
 class Prometheus(Server):
-    """A Prometheus that scrapes what it is told to, with an empty store of its own."""
+    """A Prometheus that scrapes what it is told to, with an empty store of its own.
+
+    Its first scrape comes five seconds after the start: so long it gathers targets, whatever the interval.
+    """
 
     name = "prometheus"
 
