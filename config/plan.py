@@ -105,6 +105,13 @@ class Target:
         """`service.check`, unique within a site."""
         return f"{self.service}.{self.check}"
 
+    def interval_at(self, moment: datetime) -> float:
+        """Return the interval in force at a moment, in seconds: the check's own, or a peak's."""
+        for rate in self.rates:
+            if rate.window.start <= moment < rate.window.end:
+                return rate.every_s
+        return self.every_s
+
     @property
     def path_id(self) -> str:
         """The path's id, or an empty string for the system's own route."""

@@ -21,7 +21,6 @@ from monitor.judge import outage
 from monitor.judge.outage import Sample
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.scene import LiveScene
-from monitor.scheduler import interval_at
 from monitor.track import Track, sample_of
 from probes.base import utc_now
 
@@ -253,7 +252,7 @@ class Pipeline:
         last = track.last_started
         if last is None or track.gap is not None:
             return
-        every = timedelta(seconds=interval_at(track.target, last))
+        every = timedelta(seconds=track.target.interval_at(last))
         if at - last > MISSED_AFTER * every:
             batch.gaps.append(Gap(self._plan.site.id, track.target.id, last + every, at, "missed"))
 

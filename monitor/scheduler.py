@@ -47,14 +47,6 @@ def next_slot(check: str, every_s: float, after: float) -> float:
     return slot if slot > after + TICK_S / 2 else start + (k + 1) * every_s
 
 
-def interval_at(target: Target, moment: datetime) -> float:
-    """Return the interval in force for a check at a moment: its own, or a peak's."""
-    for rate in target.rates:
-        if rate.window.start <= moment < rate.window.end:
-            return rate.every_s
-    return target.every_s
-
-
 @dataclass(slots=True)
 class _Job:
     """A check on the schedule."""
@@ -160,7 +152,7 @@ class Scheduler:
     def _plan_next(self, job: _Job, after: float) -> None:
         target = job.target
         moment = self._wall(after)
-        job.every_s = interval_at(target, moment)
+        job.every_s = target.interval_at(moment)
         job.due = next_slot(target.id, job.every_s, after)
         ends = self._wall(job.due)
         for rate in target.rates:
@@ -168,7 +160,7 @@ class Scheduler:
             for edge in (rate.window.start, rate.window.end):
                 if moment < edge < ends:
                     at_edge = after + (edge - moment).total_seconds()
-                    job.every_s = interval_at(target, edge)
+                    job.every_s = target.interval_at(edge)
                     job.due = min(job.due, next_slot(target.id, job.every_s, at_edge))
                     ends = self._wall(job.due)
         heapq.heappush(self._heap, (job.due, next(self._order), target.id, False))

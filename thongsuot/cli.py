@@ -24,9 +24,10 @@ from config.loader import ConfigError
 from config.plan import Language, Plan
 from config.settings import parse_listen
 from exporters.mail import outcome_line, send_test
+from monitor.journal import JournalError
 from probes.base import Path as Uplink
 from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
-from thongsuot import daemon, once
+from thongsuot import daemon, once, reports
 from thongsuot.daemon import DaemonInfo, StartError
 
 T = TypeVar("T")
@@ -241,6 +242,33 @@ async def _probe_once(found: ProbeType, settings: ProbeSettings, timeout_s: floa
         return await measure(found, settings, timeout_s=timeout_s, path=path, tools=tools)
     finally:
         tools.close()
+
+
+@app.command()
+def report(  # noqa: PLR0913, PLR0917  the command line's own options
+    config: ConfigArg,
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files.")],
+    event: Annotated[str | None, typer.Option("--event", help="An event of the configuration.")] = None,
+    start: Annotated[str | None, typer.Option("--from", help="Local date or time; with --to.")] = None,
+    end: Annotated[str | None, typer.Option("--to", help="Local date (to its end) or time.")] = None,
+    formats: Annotated[str, typer.Option("--format", help="csv, json, or both with a comma between.")] = "csv,json",
+    state_dir: StateDirOption = None,
+) -> None:
+    """Write the figures of an event or a period: seconds of each state, availability, outages, response times."""
+    plan = _load(config, state_dir=state_dir)
+    try:
+        wanted = reports.choose_formats(formats)
+        window, title = reports.choose_period(plan, event, start, end, utc_now())
+    except reports.UsageError as exc:
+        _end(WRONG_USE, str(exc))
+    try:
+        files = reports.write_report(plan, window, title, out, wanted)
+    except JournalError as exc:
+        _end(NOT_WELL, str(exc))
+    except OSError as exc:
+        _end(NOT_WELL, f"{out}: {exc.strerror or exc}")
+    for file in files:
+        _say(str(file))
 
 
 @alerts_app.command("test")

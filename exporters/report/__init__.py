@@ -1,0 +1,1 @@
+"""Reports: the figures of a period, from the journal."""

@@ -1,0 +1,201 @@
+"""The figures of a period: seconds of each state, availability with its bounds, outages, response times.
+
+Everything is computed from the journal by `monitor.availability`; nothing is kept. The same journal, configuration and
+period give the same figures, to the byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any, Final
+
+from config.plan import Plan, ServicePlan, Target, Window
+from monitor import availability
+from monitor.availability import Outage, Segment
+from monitor.history import History, Responses
+from monitor.model import Change, Incident, SlotCount, State
+
+PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
+RATIO_DIGITS: Final = 6  # more would claim to know fractions of a second in a month
+SECOND_DIGITS: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """The figures of one check or one service."""
+
+    segments: Sequence[Segment]
+    outages: Sequence[Outage]
+
+    @property
+    def seconds(self) -> Mapping[State, float]:
+        """The seconds of each state; they sum to the period."""
+        return availability.seconds_by_state(self.segments)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All figures of a period, before they are written in a format."""
+
+    plan: Plan
+    title: str
+    period: Window
+    checks: Mapping[str, Line]
+    services: Mapping[str, Line]
+    responses: Mapping[str, Responses]
+    slots: Mapping[str, SlotCount]
+    incidents: Sequence[Incident]
+
+
+def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
+    """Compute the figures of a period, which must not reach beyond the present."""
+    changes, gaps = history.changes(period.end), history.gaps(period)
+    runs = history.runs()
+    known_until = max((r.alive for r in runs), default=period.start)
+    checks: dict[str, Line] = {}
+    for target in plan.targets():
+        mine = changes.get(target.id, [])
+        segments = availability.timeline(mine, gaps.get(target.id, []), period, known_until)
+        checks[target.id] = Line(segments, availability.outages(segments, mine, period))
+    services = {s.id: _service_line(s, checks, changes, period) for s in plan.services}
+    return Figures(
+        plan,
+        title,
+        period,
+        checks,
+        services,
+        history.responses(period),
+        history.slots(period),
+        history.incidents(period),
+    )
+
+
+def _service_line(
+    service: ServicePlan, checks: Mapping[str, Line], changes: Mapping[str, Sequence[Change]], period: Window
+) -> Line:
+    segments = availability.service_timeline([checks[t.id].segments for t in service.targets], service.at_least, period)
+    deciding = sorted((c for t in service.targets for c in changes.get(t.id, [])), key=lambda c: c.at)
+    return Line(segments, availability.outages(segments, deciding, period))
+
+
+def percentile(ordered: Sequence[float], share: float) -> float | None:
+    """Return the smallest value that at least `share` of the values do not exceed (RFC 2330 section 11.3)."""
+    if not ordered:
+        return None
+    rank = max(1, -(-len(ordered) * round(share * 1000) // 1000))
+    return ordered[rank - 1]
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
+    """Return the figures as one document; times are ISO 8601 in the site's zone, durations seconds."""
+    zone = figures.plan.site.timezone
+    period = figures.period
+    return {
+        "site": {"id": figures.plan.site.id, "name": figures.plan.site.name},
+        "title": figures.title,
+        "from": _time(period.start, zone),
+        "to": _time(period.end, zone),
+        "seconds": round((period.end - period.start).total_seconds(), SECOND_DIGITS),
+        "configuration": figures.plan.digest,
+        "services": [_service_json(figures, s) for s in figures.plan.services],
+        "references": [_check_json(figures, t) for t in figures.plan.references],
+        "incidents": [_incident_json(figures, i) for i in figures.incidents],
+    }
+
+
+def _service_json(figures: Figures, service: ServicePlan) -> dict[str, Any]:
+    resolution = max(t.every_s for t in service.targets)
+    return {
+        "id": service.id,
+        "name": service.name,
+        "kind": service.kind.value,
+        **_line_json(figures.services[service.id], resolution, figures.plan.site.timezone),
+        "checks": [_check_json(figures, t) for t in service.targets],
+    }
+
+
+def _check_json(figures: Figures, target: Target) -> dict[str, Any]:
+    return {
+        "id": target.id,
+        "name": target.name,
+        "probe": target.probe.kind,
+        "path": target.path_id,
+        **_line_json(figures.checks[target.id], target.every_s, figures.plan.site.timezone),
+        "slots": _slots_json(figures.slots.get(target.id)),
+        "results": _results_json(figures.responses.get(target.id)),
+    }
+
+
+def _line_json(line: Line, resolution_s: float, zone: tzinfo) -> dict[str, Any]:
+    share = availability.share(line.seconds)
+    return {
+        "seconds": {state.value: round(s, SECOND_DIGITS) for state, s in line.seconds.items()},
+        "availability": {"value": _ratio(share.value), "min": _ratio(share.least), "max": _ratio(share.most)},
+        "coverage": _ratio(share.coverage),
+        "enough": share.enough,
+        "resolution_s": resolution_s,
+        "longest_outage_s": round(max((_length(o) for o in line.outages), default=0.0), SECOND_DIGITS),
+        "outages": [_outage_json(o, zone) for o in line.outages],
+    }
+
+
+def _outage_json(outage: Outage, zone: tzinfo) -> dict[str, Any]:
+    return {
+        "begin": _time(outage.start, zone),
+        "end": _time(outage.end, zone),
+        "seconds": round(_length(outage), SECOND_DIGITS),
+        "begin_earliest": _time(outage.earliest_start, zone),
+        "end_earliest": _time(outage.earliest_end, zone),
+        "begin_unseen": outage.open_start,
+        "end_unseen": outage.open_end,
+        "fault": outage.fault,
+        "detail": outage.detail,
+    }
+
+
+def _slots_json(slots: SlotCount | None) -> dict[str, int]:
+    counted = slots or SlotCount("", datetime.min)  # noqa: DTZ901  only its zeros are used
+    return {"done": counted.done, "late": counted.late, "skipped": counted.skipped, "lost": counted.lost}
+
+
+def _results_json(responses: Responses | None) -> dict[str, Any]:
+    found = responses or Responses(0, 0, 0, [])
+    ordered = sorted(found.seconds)
+    quantiles = {f"p{round(p * 100)}": percentile(ordered, p) for p in PERCENTILES}
+    return {
+        "good": found.good,
+        "bad": found.bad,
+        "not_measured": found.blind,
+        "response_s": {**quantiles, "max": ordered[-1] if ordered else None},
+        "echoes": {"sent": found.echoes_sent, "lost": found.echoes_lost},
+    }
+
+
+def _incident_json(figures: Figures, incident: Incident) -> dict[str, Any]:
+    zone = figures.plan.site.timezone
+    service = figures.plan.by_id().get(incident.subject)
+    return {
+        "id": incident.id,
+        "subject": incident.subject,
+        "name": service.name if service else incident.subject,
+        "worst": incident.state.value,
+        "begin": _time(incident.began_at, zone),
+        "confirmed": _time(incident.confirmed_at, zone),
+        "end": _time(incident.ended_at, zone) if incident.ended_at else None,
+        "follows_from": incident.parent,
+        "told": incident.told,
+    }
+
+
+def _length(outage: Outage) -> float:
+    return (outage.end - outage.start).total_seconds()
+
+
+def _ratio(value: float | None) -> float | None:
+    return None if value is None else round(value, RATIO_DIGITS)
+
+
+def _time(moment: datetime, zone: tzinfo) -> str:
+    return moment.astimezone(zone).isoformat(timespec="milliseconds")

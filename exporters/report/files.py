@@ -1,0 +1,106 @@
+"""Writing figures into files: CSV for spreadsheets, JSON for programs. A file appears whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from exporters.report.figures import Figures, as_json
+from monitor.model import State
+
+_STATES: Final = [s.value for s in State]
+_PERCENTILES: Final = ["p50", "p90", "p95", "p99", "max"]
+
+
+def write(figures: Figures, folder: Path, formats: Iterable[str]) -> list[Path]:
+    """Write the figures in the named formats; return the files, sorted.
+
+    Raises:
+        OSError: the folder cannot be written.
+        KeyError: a format that is not in FORMATS.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    document = as_json(figures)
+    written: list[Path] = []
+    for name in formats:
+        for file, content in FORMATS[name](document).items():
+            target = folder / file
+            part = target.with_suffix(target.suffix + ".part")
+            part.write_bytes(content)
+            part.replace(target)
+            written.append(target)
+    return sorted(written)
+
+
+def _json(document: Mapping[str, Any]) -> Mapping[str, bytes]:
+    return {"figures.json": (json.dumps(document, ensure_ascii=False, indent=2) + "\n").encode()}
+
+
+def _csv(document: Mapping[str, Any]) -> Mapping[str, bytes]:
+    checks = [c for s in document["services"] for c in s["checks"]] + document["references"]
+    return {
+        "services.csv": _table([_line_row(s) for s in document["services"]]),
+        "checks.csv": _table([{**_line_row(c), **_check_row(c)} for c in checks]),
+        "outages.csv": _table(
+            [{"id": line["id"], "name": line["name"], **o} for line in document["services"] for o in line["outages"]],
+            columns=["id", "name", "begin", "end", "seconds", "begin_earliest", "end_earliest", "begin_unseen",
+                     "end_unseen", "fault", "detail"],
+        ),
+        "incidents.csv": _table(
+            document["incidents"],
+            columns=["id", "subject", "name", "worst", "begin", "confirmed", "end", "follows_from", "told"],
+        ),
+    }  # fmt: skip
+
+
+def _line_row(line: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "id": line["id"],
+        "name": line["name"],
+        "kind": line.get("kind", line.get("probe")),
+        **{f"{state}_s": line["seconds"][state] for state in _STATES},
+        "availability": line["availability"]["value"],
+        "availability_min": line["availability"]["min"],
+        "availability_max": line["availability"]["max"],
+        "coverage": line["coverage"],
+        "enough": line["enough"],
+        "resolution_s": line["resolution_s"],
+        "outages": len(line["outages"]),
+        "longest_outage_s": line["longest_outage_s"],
+    }
+
+
+def _check_row(check: Mapping[str, Any]) -> dict[str, Any]:
+    results = check["results"]
+    return {
+        "path": check["path"],
+        **{f"response_{p}_s": results["response_s"][p] for p in _PERCENTILES},
+        "results_good": results["good"],
+        "results_bad": results["bad"],
+        "results_not_measured": results["not_measured"],
+        "echoes_sent": results["echoes"]["sent"],
+        "echoes_lost": results["echoes"]["lost"],
+        **{f"slots_{end}": count for end, count in check["slots"].items()},
+    }
+
+
+def _table(rows: list[dict[str, Any]], columns: list[str] | None = None) -> bytes:
+    text = io.StringIO()
+    names = columns or (list(rows[0]) if rows else [])
+    writer = csv.DictWriter(text, names, lineterminator="\r\n")  # RFC 4180
+    writer.writeheader()
+    writer.writerows({k: _safe(v) for k, v in row.items()} for row in rows)
+    # The mark at the start is what makes spreadsheets read Vietnamese as UTF-8.
+    return b"\xef\xbb\xbf" + text.getvalue().encode()
+
+
+def _safe(value: object) -> object:
+    # Texts may come from servers on the network: a spreadsheet must not take one for a formula.
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+
+
+FORMATS: Final[Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, bytes]]]] = {"csv": _csv, "json": _json}

@@ -1,0 +1,199 @@
+"""Reading the journal for reports, beside a daemon that may be writing it. Read-only; knows no judge."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from config.plan import Window
+from monitor.journal import (
+    FILE_NAME,
+    JournalError,
+    change_from_row,
+    from_ms,
+    incident_from_row,
+    migrations,
+    to_ms,
+)
+from monitor.model import Change, Gap, Incident, SlotCount
+
+# A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.
+_DISORDER: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One life of the daemon."""
+
+    started: datetime
+    alive: datetime  # its last transaction
+    stopped: datetime | None  # None: it was cut off
+    config_digest: str
+    version: str
+
+
+@dataclass(slots=True)
+class Responses:
+    """What the results of one check said within a period."""
+
+    good: int
+    bad: int
+    blind: int
+    seconds: list[float]  # response times of the good ones, in no order
+    echoes_sent: int = 0
+    echoes_lost: int = 0
+
+
+class History:
+    """Questions about a site's past. Blocking: not for the event loop."""
+
+    def __init__(self, db: sqlite3.Connection, site: str) -> None:
+        self._db = db
+        self._site = site
+
+    def changes(self, until: datetime) -> Mapping[str, list[Change]]:
+        """Return all changes dated before a moment, by subject, in the order in which they were recorded."""
+        rows = self._db.execute(
+            "SELECT site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping FROM changes"
+            " WHERE site = ? AND at_ms < ? ORDER BY id",
+            (self._site, to_ms(until)),
+        )
+        found: dict[str, list[Change]] = {}
+        for change in map(change_from_row, rows):
+            found.setdefault(change.subject, []).append(change)
+        return found
+
+    def gaps(self, period: Window) -> Mapping[str, list[Gap]]:
+        """Return the spans without observation that touch a period, by check."""
+        rows = self._db.execute(
+            "SELECT check_name, start_ms, end_ms, cause FROM gaps"
+            " WHERE site = ? AND start_ms < ? AND (end_ms IS NULL OR end_ms > ?)",
+            (self._site, to_ms(period.end), to_ms(period.start)),
+        )
+        found: dict[str, list[Gap]] = {}
+        for name, start, end, cause in rows:
+            gap = Gap(self._site, name, from_ms(start), from_ms(end) if end is not None else None, cause)
+            found.setdefault(name, []).append(gap)
+        return found
+
+    def runs(self) -> Sequence[Run]:
+        """Return the daemon's lives, oldest first."""
+        rows = self._db.execute(
+            "SELECT started_ms, alive_ms, stopped_ms, config_digest, version FROM runs WHERE site = ? ORDER BY id",
+            (self._site,),
+        )
+        return [
+            Run(from_ms(started), from_ms(alive), from_ms(stopped) if stopped is not None else None, digest, version)
+            for started, alive, stopped, digest, version in rows
+        ]
+
+    def incidents(self, period: Window) -> Sequence[Incident]:
+        """Return the incidents that touch a period, oldest first."""
+        rows = self._db.execute(
+            "SELECT * FROM incidents WHERE site = ? AND began_ms < ? AND (ended_ms IS NULL OR ended_ms > ?)"
+            " ORDER BY began_ms, id",
+            (self._site, to_ms(period.end), to_ms(period.start)),
+        )
+        return [incident_from_row(row) for row in rows]
+
+    def slots(self, period: Window) -> Mapping[str, SlotCount]:
+        """Return the ledger by check, summed over the hours that begin within a period."""
+        rows = self._db.execute(
+            "SELECT check_name, min(hour_ms), sum(done), sum(late), sum(skipped), sum(lost) FROM slots"
+            " WHERE site = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY check_name",
+            (self._site, to_ms(period.start - timedelta(hours=1)) + 1, to_ms(period.end)),
+        )
+        return {name: SlotCount(name, from_ms(hour), *counts) for name, hour, *counts in rows}
+
+    def responses(self, period: Window) -> Mapping[str, Responses]:
+        """Return what the raw results within a period said, by check; one pass over the rows in question."""
+        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
+        found: dict[str, Responses] = {}
+        rows = self._db.execute(
+            "SELECT check_no, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END FROM results"
+            " WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
+            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end)),
+        )
+        for number, duration_us, fault, body in rows:
+            name = names.get(number)
+            if name is None:
+                continue
+            entry = found.get(name)
+            if entry is None:
+                entry = found[name] = Responses(0, 0, 0, [])
+            _count(entry, duration_us, fault, body)
+        return found
+
+    def _first_row(self, moment: datetime) -> int:
+        """Find by halving the first row that was started at or after a moment; rows have no index by time."""
+        low, high = self._db.execute(
+            "SELECT coalesce(min(rowid), 1), coalesce(max(rowid), 0) + 1 FROM results"
+        ).fetchone()
+        wanted = to_ms(moment)
+        while low < high:
+            middle = (low + high) // 2
+            row = self._db.execute(
+                "SELECT rowid, started_ms FROM results WHERE rowid >= ? ORDER BY rowid LIMIT 1", (middle,)
+            ).fetchone()
+            if row is None or row[1] >= wanted:
+                high = middle
+            else:
+                low = row[0] + 1
+        first: int = low
+        return first
+
+
+def _count(entry: Responses, duration_us: int, fault: str, body: str | None) -> None:
+    if fault in ("local", "internal"):
+        entry.blind += 1
+        return
+    echoes = orjson.loads(body).get("r") if body else None
+    if echoes:
+        entry.echoes_sent += len(echoes)
+        entry.echoes_lost += sum(e is None for e in echoes)
+    if fault:
+        entry.bad += 1
+        return
+    entry.good += 1
+    if echoes:
+        back = sorted(e for e in echoes if e is not None)
+        entry.seconds.append(back[(len(back) - 1) // 2] / 1e6)
+    else:
+        entry.seconds.append(duration_us / 1e6)
+
+
+@contextlib.contextmanager
+def open_history(state_dir: Path, site: str) -> Iterator[History]:
+    """Open the journal of a state directory for reading.
+
+    Raises:
+        JournalError: there is none, or it is not of this version.
+    """
+    file = state_dir / FILE_NAME
+    if not file.is_file():
+        raise JournalError(f"there is no journal in {state_dir}: the daemon has not run with this state directory")
+    try:
+        db = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
+    except sqlite3.Error as exc:
+        raise JournalError(f"{file} cannot be opened: {exc}") from exc
+    try:
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        newest = migrations()[-1][0]
+        if version != newest:
+            raise JournalError(
+                f"{file} is of version {version}, this program reads {newest}: start the daemon on it once"
+            )
+        # One view of the past for the whole report, whatever the daemon writes meanwhile.
+        db.execute("BEGIN")
+        yield History(db, site)
+    except sqlite3.DatabaseError as exc:
+        raise JournalError(f"{file} cannot be read: {exc}") from exc
+    finally:
+        db.close()
