@@ -11,8 +11,10 @@ import pytest
 
 from tests.servers import Certificates
 from tests.system.namespaces import Network
-from tests.system.servers import Nginx, Unbound, running_servers
+from tests.system.servers import running_servers
+from tests.system.servers_dns import Unbound
 from tests.system.servers_mail import Dovecot, Postfix
+from tests.system.servers_web import Nginx
 
 HERE = Path(__file__).parent
 PACKAGES = HERE.parent.parent / "scripts" / "install-packages.sh"

@@ -25,18 +25,18 @@ from tests.system.conftest import PACKAGES
 from tests.system.namespaces import Network
 from tests.system.servers import (
     SBIN,
-    Nginx,
     Server,
     ServerError,
-    Unbound,
     child_process,
     free_port,
     http_get,
     running_servers,
     wait_until,
 )
+from tests.system.servers_dns import Unbound
 from tests.system.servers_mail import Dovecot, Postfix
 from tests.system.servers_metrics import BlackboxExporter, Prometheus, promtool
+from tests.system.servers_web import Nginx
 
 
 def refused(port: int) -> bool:
