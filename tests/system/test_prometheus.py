@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import shutil
-import socket
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import aiohttp
 import pytest
@@ -21,10 +16,14 @@ from exporters.dashboards import every_expression
 from exporters.metrics import page
 from exporters.rules import INTERVAL_S, RECORDINGS, RULES_FILE
 from tests.exporters.board_sample import advance, full_board
+from tests.servers import LOOPBACK
+from tests.system.servers import free_port
+from tests.system.servers_metrics import Prometheus
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
 
-DATA_WITHIN_S = INTERVAL_S + 15.0  # the recording rules run once an interval, at a phase of Prometheus' choosing
+# The first scrape comes five seconds after the start, and the rules run once an interval, at a phase of their own.
+DATA_WITHIN_S = INTERVAL_S + 15.0
 
 
 async def assert_every_expression_has_data(
@@ -61,57 +60,6 @@ async def _problem(session: aiohttp.ClientSession, expr: str) -> str:
     return "not a number" if all(math.isnan(value) for value in values) else ""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-@asynccontextmanager
-async def running_prometheus(folder: Path, scraped: str) -> AsyncIterator[str]:
-    """Run a Prometheus of our own in `folder` that scrapes HOST:PORT each second with our rules; yield its address."""
-    await asyncio.to_thread(shutil.copy, RULES_FILE, folder)
-    config = folder / "prometheus.yml"
-    scrape = {"job_name": JOB, "scrape_interval": "1s", "static_configs": [{"targets": [scraped]}]}
-    text = json.dumps({"rule_files": [RULES_FILE.name], "scrape_configs": [scrape]})  # JSON is YAML
-    await asyncio.to_thread(config.write_text, text, "utf-8")
-    address = f"127.0.0.1:{free_port()}"
-    log = await asyncio.to_thread((folder / "prometheus.log").open, "wb")
-    process = await asyncio.create_subprocess_exec(
-        "prometheus",
-        f"--config.file={config}",
-        f"--storage.tsdb.path={folder / 'data'}",
-        f"--web.listen-address={address}",
-        "--log.level=warn",
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        await _ready(f"http://{address}", process, folder)
-        yield f"http://{address}"
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        log.close()
-
-
-async def _ready(url: str, process: asyncio.subprocess.Process, folder: Path) -> None:
-    async with asyncio.timeout(15), aiohttp.ClientSession(url) as session:
-        while True:
-            if process.returncode is not None:
-                log = await asyncio.to_thread((folder / "prometheus.log").read_text, "utf-8")
-                raise AssertionError(f"prometheus ended with {process.returncode}: {log}")
-            try:
-                async with session.get("/-/ready") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.05)
-
-
 @pytest.fixture
 async def scraped() -> AsyncIterator[str]:
     """HOST:PORT whose /metrics shows every kind of value, one round of checks further at each scrape."""
@@ -127,15 +75,17 @@ async def scraped() -> AsyncIterator[str]:
     runner = web.AppRunner(app)
     await runner.setup()
     port = free_port()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    yield f"127.0.0.1:{port}"
+    await web.TCPSite(runner, LOOPBACK, port).start()
+    yield f"{LOOPBACK}:{port}"
     await runner.cleanup()
 
 
 @pytest.fixture
-async def prometheus(scraped: str, tmp_path: Path) -> AsyncIterator[str]:
-    async with running_prometheus(tmp_path, scraped) as url:
-        yield url
+def prometheus(scraped: str) -> Iterator[str]:
+    """Address of a Prometheus that scrapes `scraped` each second with our rules."""
+    rules = {RULES_FILE.name: RULES_FILE.read_text("utf-8")}
+    with Prometheus({JOB: scraped}, rules=rules) as server:
+        yield server.url
 
 
 async def test_every_expression_has_data_and_every_rule_loads(prometheus: str) -> None:
