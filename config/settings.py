@@ -230,7 +230,9 @@ class AtLeast(Section):
     at_least: int = Field(ge=1, description="How many checks must be up")
 
 
-UpWhen = Annotated[AtLeast | Literal["all", "any"], BeforeValidator(_up_when, json_schema_input_type=Any)]
+UpWhen = Annotated[
+    AtLeast | Literal["all", "any"], BeforeValidator(_up_when, json_schema_input_type=AtLeast | Literal["all", "any"])
+]
 
 
 class ServiceSettings(Section):
