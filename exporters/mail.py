@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import logging
 import re
 import time
@@ -242,6 +243,8 @@ def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime
     message["X-Thongsuot-Event"] = item.notice.kind.value
     message.set_content(letter.text, cte="quoted-printable")
     message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+    # Made from the id, not drawn: the same item is the same message at every try.
+    message.set_boundary(f"=_{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
     return message.as_bytes()
 
 
@@ -271,10 +274,14 @@ def outcome_line(outcome: RelayOutcome, site: SitePlan, at: datetime) -> str:
 
 
 async def send_test(plan: MailPlan, site: SitePlan, at: datetime) -> Sequence[RelayOutcome]:
-    """Send a test message through every relay on its own, at the same time; return what each said."""
-    message = write_message(make_test_item(plan, site, at), plan, site, at)
+    """Send a test message through every relay on its own, at the same time; return what each said.
+
+    Each gets a Message-ID of its own, so that a mailbox that drops second copies shows them all.
+    """
+    messages = [write_message(make_test_item(plan, site, at), plan, site, at) for _ in plan.relays]
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_test_relay(relay, plan, message)) for relay in plan.relays]
+        pairs = zip(plan.relays, messages, strict=True)
+        tasks = [group.create_task(_test_relay(relay, plan, message)) for relay, message in pairs]
     return [task.result() for task in tasks]
 
 

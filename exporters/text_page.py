@@ -35,7 +35,7 @@ _LABELS: Final[dict[str, Words]] = {
         "The fault is ours. Services that cannot be observed are not called down.",
     ),
     "own-subject": ("Trạm đo", "The monitor"),
-    "own-service": ("Không đo được: {where} của trạm đo gặp sự cố.", "Not observed: our own {where} is in trouble."),
+    "own-service": ("Không đo được do sự cố của trạm đo ({where}).", "Not observed: trouble of our own ({where})."),
     "not-alive": (
         "Phần mềm giám sát đang gặp trục trặc: số liệu trên trang có thể đã cũ.",
         "The monitor's own work has stopped: what is shown may be old.",

@@ -114,8 +114,7 @@ def service_cause(board: Board, view: ServiceView) -> str:
     parent = _parent(board, view)
     if parent is not None and parent.subject != OWN_FAULT:
         return f"service:{parent.subject}"
-    hit = (board.services.get(need) for need in view.plan.needs)
-    return next((f"service:{v.plan.id}" for v in hit if v is not None and v.state is State.DOWN), "")
+    return ""
 
 
 def cause_text(board: Board, cause: str, lang: Language) -> str:

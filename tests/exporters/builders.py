@@ -19,7 +19,7 @@ from config.plan import (
     Target,
 )
 from monitor.board import Board
-from monitor.model import Evidence, EventKind, Incident, Notice, OutboxItem, Result, State
+from monitor.model import EventKind, Evidence, Incident, Notice, OutboxItem, Result, State
 from probes.base import Fault, Measurement, Path, ProbeSettings, ProbeType, Reading
 
 ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -80,9 +80,7 @@ def service(
     kind: ServiceKind = ServiceKind.SERVICE,
     needs: tuple[str, ...] = (),
 ) -> ServicePlan:
-    return ServicePlan(
-        id=service_id, name=name, kind=kind, needs=needs, at_least=len(targets), targets=tuple(targets)
-    )
+    return ServicePlan(id=service_id, name=name, kind=kind, needs=needs, at_least=len(targets), targets=tuple(targets))
 
 
 def mail_plan(relays: Sequence[Relay] = (), to: Sequence[str] = ("truc@example.vn",), **more: str) -> MailPlan:
@@ -149,7 +147,12 @@ PROVINCE_SERVICES = (
         kind=ServiceKind.MAIL,
         needs=("data-centre",),
     ),
-    service("portal", "Cổng thông tin điện tử", [target("portal", "home", "Trang chủ", kind="http")], kind=ServiceKind.PORTAL),
+    service(
+        "portal",
+        "Cổng thông tin điện tử",
+        [target("portal", "home", "Trang chủ", kind="http")],
+        kind=ServiceKind.PORTAL,
+    ),
     service("vnpt", "Mạng VNPT", [target("vnpt", "ping", "Ping", kind="icmp", every_s=5.0)], kind=ServiceKind.CARRIER),
 )
 PROVINCE_REFERENCES = (
