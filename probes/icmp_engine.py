@@ -26,7 +26,7 @@ from probes.icmp_socket import (
     IP_RECVERR,
     IPV6_HOPLIMIT,
     IPV6_RECVERR,
-    SO_RXQ_OVFL,
+    SO_MEMINFO,
     SO_TIMESTAMPNS_NEW,
     Flow,
     open_flow,
@@ -37,6 +37,7 @@ _HOP_MESSAGES: Final = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6
 _ERROR_MESSAGES: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)}
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err of linux/errqueue.h
 _TIMESPEC: Final = struct.Struct("=qq")
+_MEMORY_INFO: Final = struct.Struct("=9I")  # sock_diag.h: the last is SK_MEMINFO_DROPS
 
 _READS_AT_ONCE: Final = 512  # chosen: one wake-up may not hold the loop longer than some 5 ms
 _LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a late answer can be told from none
@@ -90,7 +91,7 @@ class _Round:
         self.seqs: list[int] = []
         self._maker = link.maker(plan.size_bytes)
         self._settled = 0  # echoes with a reply or an ICMP error
-        self._drops = link.drops
+        self._drops = link.drops()
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
@@ -152,7 +153,8 @@ class _Round:
 
     def _finish(self) -> None:
         if not self.done.done():
-            self.outcome.overflowed = self.link.drops != self._drops
+            lost = None in self.outcome.rtts_s
+            self.outcome.overflowed = lost and self.link.drops() != self._drops
             self.done.set_result(None)
 
     def close(self) -> None:
@@ -169,7 +171,6 @@ class _Link:
     def __init__(self, loop: asyncio.AbstractEventLoop, flow: Flow) -> None:
         self.loop = loop
         self.flow = flow
-        self.drops = 0  # packets that our own receive buffer had no room for
         self.rounds: set[_Round] = set()
         self.retired = False
         self.late: dict[str, int] = {}  # address -> late answers nobody was told of yet
@@ -192,6 +193,11 @@ class _Link:
             self._makers[size_bytes] = found
             self._read_bytes = max(self._read_bytes, size_bytes + 128)
         return found
+
+    def drops(self) -> int:
+        """Return how many packets our own receive buffer had no room for since the socket was opened."""
+        info = self._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY_INFO.size)
+        return int(_MEMORY_INFO.unpack(info)[-1])
 
     def send(self, of: _Round, index: int, maker: icmp_packet.EchoMaker) -> int:
         """Send one echo and return its sequence number.
@@ -259,8 +265,6 @@ class _Link:
                 waited_ns = now_ns + offset_ns - (seconds * 1_000_000_000 + nanoseconds)
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
-            elif kind == SO_RXQ_OVFL and level == socket.SOL_SOCKET:
-                self.drops = int.from_bytes(data[:4], sys.byteorder)
         elapsed_ns = now_ns - echo.sent_ns
         if abs(offset_ns - echo.offset_ns) > _CLOCK_STEP_NS or not 0 <= waited_ns < elapsed_ns:
             waited_ns = 0  # the wall clock was set meanwhile: only the monotonic clock counts

@@ -17,7 +17,7 @@ from probes.base import Fault, Path, ProbeError
 from probes.net import bind_to_path
 
 # Linux's numbers; the socket module of Python 3.11 lacks the names. asm-generic/socket.h, linux/in.h, linux/in6.h.
-SO_RXQ_OVFL: Final = 40
+SO_MEMINFO: Final = 55
 SO_TIMESTAMPNS_NEW: Final = 64  # 64-bit seconds on every architecture
 IP_RECVERR: Final = 11
 IPV6_RECVERR: Final = 25
@@ -25,6 +25,7 @@ IPV6_HOPLIMIT: Final = 52
 _SO_ATTACH_FILTER: Final = 26
 _IP_RECVTTL: Final = 12
 
+_PROGRAM: Final = FilePath(sys.executable).resolve()  # the interpreter itself: setcap refuses links
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20  # chosen: some 1,000 echoes at the kernel's own accounting
 
 
@@ -53,7 +54,6 @@ def open_flow(flow: Flow, ident: int) -> tuple[socket.socket, bool]:
         sock.setblocking(False)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER_BYTES)
         sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
-        sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
         if raw:
             _attach_filter(sock, flow.version, ident)
         if flow.version == 4:
@@ -110,10 +110,9 @@ def open_icmp(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
 def permission_fix() -> str:
     """Say what to do so that this process may send echoes."""
     group = os.getegid()
-    program = FilePath(sys.executable).resolve()
     return (
         f"echoes are not permitted; mend by one of: AmbientCapabilities=CAP_NET_RAW in the unit | "
-        f"sysctl -w net.ipv4.ping_group_range='{group} {group}' | setcap cap_net_raw+ep {program}"
+        f"sysctl -w net.ipv4.ping_group_range='{group} {group}' | setcap cap_net_raw+ep {_PROGRAM}"
     )
 
 
