@@ -88,7 +88,11 @@ def _encodable(text: str) -> str:
 
 
 def _one_rule(value: object) -> object:
-    return {"text": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, dict | TextRule):
+        return value
+    raise ValueError("expected a text, {text: …} or {regex: …}; quote a number that is meant as text")
 
 
 def _rule_list(value: object) -> object:

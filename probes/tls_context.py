@@ -97,7 +97,9 @@ class _Wanted:
 class Contexts:
     """SSL contexts by what they were made from; a changed file of authorities makes a new one."""
 
-    def __init__(self) -> None:
+    def __init__(self, stamp_kept_s: float = STAMP_KEPT_S) -> None:
+        """Args: stamp_kept_s: how long one look at a file's date is good for, in seconds."""
+        self._stamp_kept_s = stamp_kept_s
         self._made: dict[_Wanted, ssl.SSLContext] = {}
         self._stamps: dict[FilePath, tuple[float, tuple[int, int, int]]] = {}  # when looked at, and what was seen
 
@@ -124,7 +126,7 @@ class Contexts:
     async def _stamp(self, file: FilePath) -> tuple[int, int, int]:
         now = asyncio.get_running_loop().time()
         seen = self._stamps.get(file)
-        if seen is None or now - seen[0] >= STAMP_KEPT_S:
+        if seen is None or now - seen[0] >= self._stamp_kept_s:
             try:
                 found = await asyncio.to_thread(file.stat)
             except OSError as exc:
