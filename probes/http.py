@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import ssl
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path as FilePath
@@ -34,7 +35,7 @@ from probes.http_rules import Expect, judge_body, judge_head
 from probes.http_url import URL_LIMIT, parse_url
 from probes.http_wire import REDIRECTS, Cookies, Response, ResponseParser, basic_login, encode_request
 from probes.net import Stream, open_stream
-from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls
+from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls
 
 THREAD_FROM_BYTES: Final = 65536  # bodies larger than that are judged in a thread, not in the loop
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
@@ -68,7 +69,7 @@ class Settings(TlsSettings, PasswordSettings):
     )
     method: Method = Field(default=Method.GET, description="Method of the request")
     headers: Mapping[str, str] = Field(
-        default_factory=dict, max_length=50, description="Headers to send; Host and User-Agent may be replaced"
+        default_factory=dict, max_length=50, description="Headers to send; those that look secret go to no other host"
     )
     body: str | None = Field(default=None, max_length=1 << 20, description="Text to send, in UTF-8")
     family: IpFamily = Field(default=IpFamily.ANY, description="Address family: any, ip4 or ip6")
@@ -279,6 +280,8 @@ async def _more(stream: Stream, parser: ResponseParser) -> None:
     except ConnectionError:
         parser.closed("reset")
         return
+    except ssl.SSLError as exc:  # TLS 1.3 refuses a client only after the handshake
+        raise ProbeError(Fault.TLS, alert_words(exc)) from exc
     if data:
         parser.feed(data)
     else:

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Final
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from probes.base import Fault, IpFamily, Measurement, ProbeError, ProbeSettings, Value, one_line, utc_now
 from probes.certificates import Certificate, earliest_end, read_certificate, refusal
@@ -67,6 +67,12 @@ class TlsSettings(ProbeSettings):
     min_days_left: int | None = Field(
         default=None, ge=0, le=3650, description="Days the certificate must still be valid; fewer is a content fault"
     )
+
+    @model_validator(mode="after")
+    def _authorities_have_a_use(self) -> TlsSettings:
+        if self.ca_file is not None and not self.verify:
+            raise ValueError("ca_file has no use with verify: false; leave one of them out")
+        return self
 
 
 TLS_VALUES: Final = (
@@ -198,6 +204,7 @@ async def handshake(
             PROTOCOL for text ahead of the handshake; LOCAL when the file of authorities cannot be used.
     """
     name = server_name(settings.server_name or host)
+    _forget(m)
     context = await context_for(m, settings, alpn)
     try:
         await stream.start_tls(m, context, name)
@@ -297,8 +304,30 @@ async def _explained(m: Measurement, settings: TlsSettings, name: str, again: Ag
             return ProbeError(Fault.TLS, problem)
     if hung_up:
         return ProbeError(Fault.TLS, "the server closed the connection during the TLS handshake")
-    words = reason.replace("_", " ").lower() or str(exc)
-    return ProbeError(Fault.TLS, f"the TLS handshake failed: {words}")
+    return ProbeError(Fault.TLS, alert_words(exc, name))
+
+
+_ALERTS: Final = {
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": "the server refused the handshake: no version, cipher or certificate suits both",
+    "TLSV1_ALERT_INSUFFICIENT_SECURITY": "the server refused the handshake: it wants stronger ciphers",
+    "TLSV1_ALERT_PROTOCOL_VERSION": "the server refused the handshake: no version of TLS suits both",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the server wants a certificate of its client",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "the server speaks none of the protocols offered by ALPN",
+}
+
+
+def alert_words(exc: OSError, name: str = "") -> str:
+    """Say in plain words what went wrong inside TLS, for a failed handshake or an alert that came later.
+
+    Args:
+        exc: the error, usually an ssl.SSLError.
+        name: the name that was asked for, when known.
+    """
+    reason = (exc.reason or "") if isinstance(exc, ssl.SSLError) else ""
+    if reason.endswith("UNRECOGNIZED_NAME"):
+        return f"the server has no certificate for {name or 'the name asked for'}"
+    words = reason.replace("_", " ").lower() or exc.strerror or str(exc)
+    return _ALERTS.get(reason, f"TLS failed: {words}")
 
 
 def _too_old(m: Measurement, settings: TlsSettings) -> str:
@@ -342,6 +371,14 @@ def _issuers(session: ssl.SSLObject) -> list[bytes]:
     source: Any = session if hasattr(session, "get_verified_chain") else getattr(session, "_sslobj", None)
     found = source.get_verified_chain() if hasattr(source, "get_verified_chain") else []
     return [c if isinstance(c, bytes) else ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in found[1:]]
+
+
+def _forget(m: Measurement) -> None:
+    """Drop what an earlier connection of the same run showed, so that it is not taken for this one's."""
+    for value in TLS_VALUES:
+        m.values.pop(value.name, None)
+    for fact in TLS_FACTS:
+        m.facts.pop(fact.name, None)
 
 
 def _note(m: Measurement, session: ssl.SSLObject, chain: Sequence[Certificate]) -> None:

@@ -256,6 +256,28 @@ async def test_a_server_that_speaks_plain_text_is_told_so(greeting: bytes) -> No
     assert reading.detail == "the server does not speak TLS on this port"
 
 
+@pytest.mark.parametrize(
+    ("alert", "says"),
+    [
+        (40, "the server refused the handshake: no version, cipher or certificate suits both"),
+        (70, "the server refused the handshake: no version of TLS suits both"),
+        (71, "the server refused the handshake: it wants stronger ciphers"),
+        (112, "the server has no certificate for localhost"),
+        (80, "TLS failed: tlsv1 alert internal error"),
+    ],
+)
+async def test_an_alert_is_put_into_plain_words(alert: int, says: str) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1024)
+        writer.write(bytes([21, 3, 3, 0, 2, 2, alert]))
+
+    async with byte_server(refuse) as address:
+        reading = await probe("tls", host="localhost", port=address.port)
+
+    assert reading.fault is Fault.TLS
+    assert reading.detail == says
+
+
 async def test_a_server_that_hangs_up_is_told_so() -> None:
     async with resetting_server() as reset, talk_server(b"") as closed:
         for address in (reset, closed):
@@ -331,6 +353,7 @@ def test_random_bytes_are_a_named_fault(data: bytes) -> None:
         ({"server_name": "a b"}, "match pattern"),
         ({"alpn": ["a b"]}, "match pattern"),
         ({"min_days_left": -1}, "greater than or equal to 0"),
+        ({"ca_file": "/x", "verify": False}, "ca_file has no use with verify: false"),
         ({"cafile": "x"}, "Extra inputs are not permitted"),
     ],
 )
