@@ -140,7 +140,7 @@ class Journal:
     async def close(self) -> None:
         """Close the file after everything asked for has been written."""
         await self._do(self._db.close)
-        self._thread.shutdown(wait=True)
+        self._thread.shutdown(wait=False)  # its last work is done; joining it would hold the loop up
 
     async def begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
         """Note that a daemon starts, keep its configuration, and return what the one before knew."""

@@ -174,7 +174,8 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
         slot_counts=scheduler.take_counts,
         told=wake.set,
     )
-    recovered = await journal.begin_run(now, plan.digest, program_version(), plan.text)
+    program = await asyncio.to_thread(program_version)  # looks through the installed packages' files
+    recovered = await journal.begin_run(now, plan.digest, program, plan.text)
     await journal.commit(pipeline.resume(recovered, now, reloaded=reloaded), now)
     mail = MailChannel(plan.mail, plan.site, journal, board) if plan.mail else None
     return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake)
