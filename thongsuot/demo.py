@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shlex
 import shutil
 import signal
@@ -323,7 +324,9 @@ def _configure(province: Province, file: Path, listen: str, say: Say) -> Plan:
     hindrance = icmp_hindrance()
     if hindrance is not None:
         say("Máy này chưa cho gửi gói ICMP (ping); các phép kiểm tra đó tạm thay bằng kết nối TCP. Cách bật:")
-        say(f"  {hindrance}")
+        group = os.getegid()
+        fix = f"sudo sysctl -w net.ipv4.ping_group_range='{group} {group}'"
+        say(f"  {fix if 'ping_group_range' in hindrance else hindrance}")
     file.write_text(render(province, file.parent, listen, icmp=hindrance is None, now=utc_now()), "utf-8")
     return loader.load(file)
 

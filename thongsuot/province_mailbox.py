@@ -6,11 +6,14 @@ What a mail contains is shown, never trusted: every text is escaped, and HTML st
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from email import message_from_bytes, policy
+from email.errors import HeaderParseError
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from html import escape
 from typing import Final
@@ -52,15 +55,9 @@ class Mail:
         return {k.lower(): v for k, v in self.headers()}.get(name.lower(), "")
 
     def headers(self) -> Iterator[tuple[str, str]]:
-        """Yield the headers in their order, decoded; one that cannot be parsed is given as it stands."""
-        message = self.parsed()
-        for name, raw in message.raw_items():
-            try:
-                text = str(policy.default.header_fetch_parse(name, raw))
-            except (ValueError, IndexError, AttributeError, TypeError):  # the parser's ways to fail on garbage
-                text = str(raw)
-            # Bytes outside ASCII come as surrogates, which no page can be encoded with.
-            yield _printable(name), _printable(text)
+        """Yield the headers in their order, decoded."""
+        for name, raw in self.parsed().raw_items():
+            yield _printable(name), decoded(str(raw))
 
     def body(self, subtype: str) -> str | None:
         """Return the first part of type `text/<subtype>` as text, whatever its charset claims; None without one."""
@@ -95,7 +92,20 @@ class Mailbox:
         return next((m for m in self.mails if m.number == number), None)
 
 
+def decoded(raw: str) -> str:
+    """Return a header's text on one line, its encoded words read (RFC 2047); as it stands when they cannot be.
+
+    Not by the parser of `policy.default`, which keeps the blank between two encoded words of a name.
+    """
+    text = _printable(re.sub(r"[\r\n]+[ \t]*", " ", raw))
+    try:
+        return str(make_header(decode_header(text)))
+    except (HeaderParseError, LookupError, ValueError):
+        return text
+
+
 def _printable(text: str) -> str:
+    # Bytes outside ASCII come as surrogates, which no page can be encoded with.
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -201,7 +211,7 @@ def _page(title: str, body: str, *, refresh: bool = False) -> str:
 _STYLE: Final = (
     "body{font:16px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:70rem;padding:0 1rem}"
     "table{border-collapse:collapse;width:100%}th,td{border:1px solid #ccc;padding:.3rem .5rem;text-align:left;"
-    "vertical-align:top;overflow-wrap:anywhere}th{background:#f2f2f2;white-space:nowrap}"
+    "vertical-align:top;overflow-wrap:break-word}th{background:#f2f2f2;white-space:nowrap}"
     "pre{white-space:pre-wrap;border:1px solid #ccc;padding:1rem}iframe{width:100%;height:36rem;border:1px solid #ccc}"
 )
 

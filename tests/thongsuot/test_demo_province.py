@@ -21,6 +21,7 @@ import pytest
 
 from thongsuot import province as places
 from thongsuot.province import DOMAIN, MAIL_HOST, NAME_HOST, PORTAL_HOST, Province, open_province
+from thongsuot.province_mailbox import decoded
 from thongsuot.province_web import Trouble
 
 
@@ -351,6 +352,21 @@ async def test_the_mailbox_keeps_the_last_mails_only(province: Province) -> None
     assert "Đã nhận 250 thư, còn giữ 200 thư mới nhất" in (await page(province.mailbox_url))[1]
     assert (await page(f"{province.mailbox_url}mail/1"))[0] == 404
     assert "Thư 249" in (await page(f"{province.mailbox_url}mail/250"))[1]
+
+
+@pytest.mark.parametrize(
+    ("raw", "text"),
+    [
+        ("=?utf-8?b?U+G7nyBU?=\r\n =?utf-8?b?VCAobeG6q3Up?= <a@b>", "Sở TT (mẫu) <a@b>"),
+        ("plain\r\n\tfolded", "plain folded"),
+        ("=?utf-8?b?U+G7?=", "=?utf-8?b?U+G7?="),
+        ("=?no-such?q?x?=", "=?no-such?q?x?="),
+        ("=?utf-8?b?x?=", "=?utf-8?b?x?="),
+        ("Gi\udcc3\udca1n \u0111o\u1ea1n", "Gi\u00e1n \u0111o\u1ea1n"),
+    ],
+)
+def test_headers_are_read_as_mail_programs_read_them(raw: str, text: str) -> None:
+    assert decoded(raw) == text
 
 
 @pytest.mark.parametrize(
