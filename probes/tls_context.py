@@ -293,7 +293,7 @@ async def _explained(m: Measurement, settings: TlsSettings, name: str, again: Ag
     if isinstance(exc, ssl.SSLCertVerificationError):
         leaf = await _second_look(m, settings, name, again)
         return ProbeError(Fault.TLS, refusal(exc.verify_code, exc.verify_message, name, leaf))
-    reason = (exc.reason or "") if isinstance(exc, ssl.SSLError) else ""
+    reason = _reason(exc)
     if reason in _NOT_TLS:
         return ProbeError(Fault.TLS, NO_TLS_HERE)
     # Servers that share no version or cipher with us say so, or just hang up.
@@ -323,11 +323,19 @@ def alert_words(exc: OSError, name: str = "") -> str:
         exc: the error, usually an ssl.SSLError.
         name: the name that was asked for, when known.
     """
-    reason = (exc.reason or "") if isinstance(exc, ssl.SSLError) else ""
+    reason = _reason(exc)
     if reason.endswith("UNRECOGNIZED_NAME"):
         return f"the server has no certificate for {name or 'the name asked for'}"
     words = reason.replace("_", " ").lower() or exc.strerror or str(exc)
     return _ALERTS.get(reason, f"TLS failed: {words}")
+
+
+def _reason(exc: OSError) -> str:
+    if not isinstance(exc, ssl.SSLError):
+        return ""
+    # Python knows the names of some reasons only; OpenSSL's words are in the message: "[SSL] words (_ssl.c:1006)".
+    words = str(exc.strerror or exc).rpartition("]")[2].partition("(_ssl")[0]
+    return exc.reason or "_".join(words.upper().split())
 
 
 def _too_old(m: Measurement, settings: TlsSettings) -> str:

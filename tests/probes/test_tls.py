@@ -263,6 +263,7 @@ async def test_a_server_that_speaks_plain_text_is_told_so(greeting: bytes) -> No
         (70, "the server refused the handshake: no version of TLS suits both"),
         (71, "the server refused the handshake: it wants stronger ciphers"),
         (112, "the server has no certificate for localhost"),
+        (120, "the server speaks none of the protocols offered by ALPN"),
         (80, "TLS failed: tlsv1 alert internal error"),
     ],
 )
