@@ -310,15 +310,15 @@ def _judge_texts(rules: AnswerRules, texts: list[str]) -> None:
     shown = one_line(", ".join(texts), SHOWN) or "no records"
     for pattern in rules.match:
         if not any(search(pattern, text) for text in texts):
-            raise ProbeError(Fault.CONTENT, f"got {shown}, expected pattern {one_line(pattern, SHOWN)!r}")
+            raise ProbeError(Fault.CONTENT, f"got {shown}, expected pattern '{pattern[:SHOWN]}'")
     for pattern in rules.forbid:
         if any(search(pattern, text) for text in texts):
-            raise ProbeError(Fault.CONTENT, f"got {shown}, forbidden pattern {one_line(pattern, SHOWN)!r}")
+            raise ProbeError(Fault.CONTENT, f"got {shown}, forbidden pattern '{pattern[:SHOWN]}'")
 
 
 PROBE = ProbeType(
     kind="dns",
-    summary="A question to a chosen name server, by UDP or TCP, and rules for its answer.",
+    summary="A question to a chosen name server, by UDP or TCP, and rules for its answer",
     settings=Settings,
     run=run,
     values=(

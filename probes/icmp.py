@@ -150,7 +150,7 @@ def _least_every_s(settings: Settings) -> float:
 
 PROBE = ProbeType(
     kind="icmp",
-    summary="Several ICMP echoes a round: reachability, loss, round-trip times and jitter.",
+    summary="Several ICMP echoes a round: reachability, loss, round-trip times and jitter",
     settings=Settings,
     run=run,
     values=(

@@ -104,7 +104,7 @@ class _Talk:
 
     def _wanted(self, pattern: str) -> str:
         came = repr(one_line(self._heard, SHOWN)) if self._heard else "nothing more"
-        return f"expected pattern {one_line(pattern, SHOWN)!r}, got {came}"
+        return f"expected pattern '{pattern[:SHOWN]}', got {came}"
 
     def _hung_up(self, pattern: str) -> ProbeError:
         if not self._heard and "answer" not in self._m.facts:
@@ -119,7 +119,7 @@ def _line_at(text: str, position: int) -> str:
 
 PROBE = ProbeType(
     kind="tcp",
-    summary="A TCP connection, with an optional dialogue of texts sent and patterns expected.",
+    summary="A TCP connection, with an optional dialogue of texts sent and patterns expected",
     settings=Settings,
     run=run,
     facts=(
