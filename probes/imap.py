@@ -196,7 +196,8 @@ class Session(MailSession[Settings]):
     async def greet(self) -> None:
         """Read the greeting: OK, or PREAUTH from a server that asks for no login."""
         greeting = await self.response()
-        self.d.m.fact("greeting", quote(greeting.raw))
+        text = re.sub(rb"^\[[^]]*\] ?", b"", greeting.rest)  # the capabilities in it are asked for anyway
+        self.d.m.fact("greeting", quote(b"%s %s" % (greeting.word.encode(), text)))
         if greeting.tag != "*" or greeting.word not in ("OK", "PREAUTH"):
             if greeting.word in ("BYE", "NO", "BAD"):
                 raise self.d.refused(greeting.raw, "* OK")
@@ -273,7 +274,7 @@ async def run(s: Settings, m: Measurement) -> None:
 
 PROBE = ProbeType(
     kind="imap",
-    summary="IMAP: greeting, TLS, login, and the count of messages in a mailbox opened read-only",
+    summary="A mailbox server by IMAP: greeting, TLS, login, and the count of messages in a mailbox opened read-only.",
     settings=Settings,
     run=run,
     values=(
@@ -282,7 +283,7 @@ PROBE = ProbeType(
         *MAIL_VALUES,
     ),
     facts=(
-        Value("greeting", "The server's greeting, the start of a long one"),
+        Value("greeting", "The server's greeting without its response code, the start of a long one"),
         Value("capabilities", "What the server says it can do, the first words of many"),
         *MAIL_FACTS,
     ),

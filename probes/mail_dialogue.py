@@ -19,7 +19,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 
 from pydantic import Field, SecretStr, model_validator
 
-from probes.base import Fault, Host, IpFamily, Measurement, PasswordSettings, ProbeError, Value, one_line
+from probes.base import Fault, Host, IpFamily, Measurement, PasswordSettings, ProbeError, ProbeSettings, Value, one_line
 from probes.net import Stream, open_stream
 from probes.tls_context import (
     NO_TLS_HERE,
@@ -49,8 +49,8 @@ class StartTls(StrEnum):
     NEVER = "never"  # not even asked for
 
 
-class MailSettings(TlsSettings, PasswordSettings):
-    """What every mail protocol's check needs."""
+class MailServer(ProbeSettings):
+    """Where a mail server is, and how the connection to it becomes TLS."""
 
     host: Host = Field(description="Name or address of the mail server")
     family: IpFamily = Field(default=IpFamily.ANY, description="any, ip4 or ip6")
@@ -58,6 +58,11 @@ class MailSettings(TlsSettings, PasswordSettings):
     starttls: StartTls = Field(
         default=StartTls.OPTIONAL, description="Turn a plain connection into TLS: required, optional or never"
     )
+
+
+class MailSettings(PasswordSettings, TlsSettings, MailServer):
+    """What every mail protocol's check needs."""
+
     username: str | None = Field(
         default=None,
         min_length=1,
@@ -170,6 +175,7 @@ def quote(words: bytes, secrets: tuple[bytes, ...] = ()) -> str:
 
     A server may send back the very line it did not understand, and that line may hold the password.
     """
+    words = words[: QUOTE_LIMIT * 8]  # no more is ever shown, and a flood costs no time
     if repeats_secret(words, secrets):
         first = words.split(b" ", 1)[0][:4]
         status = "" if repeats_secret(first, secrets) else f"{quote(first)} "
@@ -321,7 +327,7 @@ async def _greeting(session: MailSession[S], port: int) -> None:
     except TimeoutError as exc:
         if not patience.expired():
             raise
-        if await _waits_for_tls(session, guess_s / 2):
+        if await _waits_for_tls(session, guess_s * 0.8):
             raise ProbeError(
                 Fault.PROTOCOL, f"the server waits for TLS from the first byte on port {port}: set tls: true"
             ) from exc

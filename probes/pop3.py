@@ -178,7 +178,7 @@ async def run(s: Settings, m: Measurement) -> None:
 
 PROBE = ProbeType(
     kind="pop3",
-    summary="POP3: greeting, TLS, login, and the count and size of the messages waiting",
+    summary="A mailbox server by POP3: greeting, TLS, login, and the count and size of the messages waiting.",
     settings=Settings,
     run=run,
     values=(

@@ -291,7 +291,7 @@ async def run(s: Settings, m: Measurement) -> None:
 
 PROBE = ProbeType(
     kind="smtp",
-    summary="SMTP: banner, EHLO, STARTTLS, login, and whether a recipient would be accepted; nothing is sent",
+    summary="A mail server that receives: banner, EHLO, STARTTLS, login, a recipient asked about; nothing is sent.",
     settings=Settings,
     run=run,
     values=(
