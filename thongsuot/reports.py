@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from config.calendar import CalendarError, local_moment
 from config.plan import Plan, Window
@@ -58,9 +59,18 @@ def choose_period(
 def _window(plan: Plan, start: str, end: str) -> Window:
     zone = plan.site.timezone
     try:
-        return Window(local_moment(start, zone), local_moment(end, zone, end=True))
+        return Window(_moment(start, zone, end=False), _moment(end, zone, end=True))
     except (CalendarError, ValueError) as exc:
         raise UsageError(str(exc)) from exc
+
+
+def _moment(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
+    """Read a local date or time, as the configuration has them, or an ISO 8601 time that names its offset."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return local_moment(text, zone, end=end)
+    return moment.astimezone(UTC) if moment.tzinfo else local_moment(text, zone, end=end)
 
 
 def write_report(plan: Plan, window: Window, title: str, out: Path, formats: Sequence[str]) -> list[Path]:
