@@ -34,13 +34,15 @@ class VietnamesePolicy(EmailPolicy):
                 return f"{name}: {_encoded(str(value), used=len(name))}\r\n"
             case "from":
                 return f"{name}: {_sender(value, used=len(name))}\r\n"
-        return super().fold(name, value)
+        folded: str = super().fold(name, value)
+        return folded
 
     def fold_binary(self, name: str, value: str) -> bytes:
         """Return a header's lines as bytes."""
         if name.lower() in ("subject", "from"):
             return self.fold(name, value).encode("ascii")
-        return super().fold_binary(name, value)
+        folded: bytes = super().fold_binary(name, value)
+        return folded
 
 
 def _sender(value: object, *, used: int) -> str:
