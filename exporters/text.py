@@ -96,6 +96,14 @@ _OWN_SENTENCES: Final[dict[str, Words]] = {
         "The monitoring host itself is in trouble (network card, resolver, clock or overload).",
     ),
 }
+_GAPS: Final[dict[str, Words]] = {  # why a check was not observed: the causes of monitor.model.Gap
+    "off": ("phần mềm giám sát không chạy", "the monitor was not running"),
+    "own-fault": ("trạm đo mất kết nối", "the monitor was cut off"),
+    "local": ("trạm đo không thực hiện được phép đo", "we could not measure"),
+    "missed": ("bỏ lỡ lượt đo", "measurements were missed"),
+    "removed": ("không còn trong cấu hình", "no longer in the configuration"),
+}
+
 _OWN_UNNAMED: Final[Words] = ("kết nối của trạm đo", "the monitor's own connection")
 _OWN_UNNAMED_SENTENCE: Final[Words] = (
     "Trạm đo bị mất kết nối; chưa xác định được vị trí lỗi.",
@@ -133,6 +141,12 @@ def fault_phrase(fault: str, lang: Language = Language.VI, state: str = State.UP
 def kind_word(kind: ServiceKind, lang: Language = Language.VI) -> str:
     """Return what a service is."""
     return pick(_KINDS[kind], lang)
+
+
+def gap_phrase(cause: str, lang: Language = Language.VI) -> str:
+    """Return why a check was not observed, by the cause of its gap; an empty text for anything else."""
+    words = _GAPS.get(cause)
+    return pick(words, lang) if words else ""
 
 
 def own_fault_word(cause: str, lang: Language = Language.VI) -> str:

@@ -126,6 +126,7 @@ class _Writer:
             return self.say("THƯ THỬ KÊNH CẢNH BÁO", "TEST OF THE ALERTS")
         if self.own:
             where = text.own_fault_word(self.n.cause, self.lang)
+            where += f" ({self.name})" if self.n.service_name else ""  # one uplink of several
             if self.n.kind is EventKind.RECOVERED:
                 return self.say(f"TRẠM ĐO ĐÃ HOẠT ĐỘNG TRỞ LẠI: {where}", f"MONITOR CAN SEE AGAIN: {where}")
             if self.n.cause == "local":
@@ -183,7 +184,11 @@ class _Writer:
         site = (self.say("Đơn vị", "Site"), one_line(self.n.site_name))
         if self.n.kind is EventKind.TEST:
             return (site, (self.say("Lập lúc", "Made at"), f"{at} ({zone})"))
-        what = () if self.own else ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
+        what: tuple[tuple[str, str], ...] = ()
+        if not self.own:
+            what = ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
+        elif self.n.service_name:
+            what = ((self.say("Đường truyền", "Uplink"), self.name),)
         began = ((self.say("Bắt đầu", "Began"), f"{since} ({zone})"),)
         rest: tuple[tuple[str, str], ...]
         if self.n.kind is EventKind.RECOVERED:

@@ -20,6 +20,7 @@ from monitor.board import Board, CheckView, ServiceView
 from monitor.model import Incident, Result, State
 
 CHECKS_SHOWN: Final = 30  # rows in one service; chosen: the worst come first, the API has them all
+REASONS_SHOWN: Final = 3  # checks named on a card
 CLOSED_SHOWN: Final = 10
 OPEN_SHOWN: Final = 50
 RELOAD_S: Final = 15  # without a script
@@ -132,13 +133,11 @@ class _Page:
         if not self.alive:
             yield tag("p", sign(State.DOWN), self.say("not-alive"), class_="banner down", role="alert")
         if self.board.own_fault:
-            since = self.board.own_fault_since
             yield tag(
                 "div",
                 tag("strong", self.say("own-fault")),
-                tag("p", text.own_fault_sentence(self.board.own_fault, self.lang)),
+                *self.own_faults(),
                 tag("p", self.say("own-fault-note")),
-                tag("p", *self.since(since)) if since else "",
                 class_="banner unknown",
                 role="alert",
             )
@@ -148,6 +147,18 @@ class _Page:
         if self.board.outbox_waiting and self.outcomes("retry"):
             line = self.say("alerts-stuck", n=str(self.board.outbox_waiting))
             yield tag("p", sign(State.DEGRADED), line, class_="banner degraded")
+
+    def own_faults(self) -> Iterable[Html]:
+        """Say what is wrong on our side, one line for each uplink we cannot see by."""
+        found = status.own_fault_incidents(self.board)
+        for path, it in found.items():
+            name = f"{status.path_name(self.board, path)}: " if path else ""
+            sentence = text.own_fault_sentence(it.detail or self.board.own_fault, self.lang)
+            yield tag("p", name, sentence, " ", *self.since(it.began_at))
+        if not found:
+            since = self.board.own_fault_since
+            sentence = text.own_fault_sentence(self.board.own_fault, self.lang)
+            yield tag("p", sentence, *((" ", *self.since(since)) if since else ()))
 
     def since(self, at: datetime) -> tuple[str, ...]:
         lasted = text.duration_words((self.now - at).total_seconds(), self.lang)
@@ -175,13 +186,9 @@ class _Page:
         cause = status.service_cause(self.board, view)
         if cause:
             yield tag("p", status.cause_text(self.board, cause, self.lang), class_="cause")
-        bad = [c for c in self.sorted_checks(view) if c.state not in (State.UP, State.UNKNOWN)]
-        for check in bad[:3]:
+        bad = [c for c in self.sorted_checks(view) if c.state is not State.UP]
+        for check in [] if cause and view.state is State.UNKNOWN else bad[:REASONS_SHOWN]:
             yield tag("p", tag("b", check.target.name), ": ", *self.why(check), class_="cause")
-        if view.state is State.UNKNOWN and not cause and not view.detail:
-            yield tag("p", self.say("waiting"), class_="cause")
-        if not bad and view.detail:
-            yield tag("p", view.detail, class_="tech")
 
     def sorted_checks(self, view: ServiceView) -> list[CheckView]:
         views = [self.board.checks[t.id] for t in view.plan.targets]
@@ -190,6 +197,9 @@ class _Page:
     def why(self, check: CheckView) -> tuple[str, ...]:
         """Return why a check is not well: the reason in plain words, then what the probe said."""
         reading = check.last.reading if check.last else None
+        gap = text.gap_phrase(check.detail, self.lang)
+        if check.state is State.UNKNOWN and (gap or reading is None):
+            return (gap or self.say("waiting"),)
         fault = reading.fault.value if reading and reading.fault else ""
         detail = check.detail or (reading.detail if reading else "")
         phrase = text.fault_phrase(fault, self.lang, check.state)
@@ -223,7 +233,7 @@ class _Page:
 
     def last(self, view: CheckView) -> tuple[str, ...]:
         if view.last is None:
-            return (view.detail or self.say("waiting"),)
+            return self.why(view)
         reading = view.last.reading
         at = text.local_clock(view.last.started_at, self.tz)
         if reading.fault is not None:

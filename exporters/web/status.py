@@ -65,14 +65,35 @@ def compact(board: Board, now: datetime) -> Json:
 
 
 def own_fault(board: Board) -> Json | None:
-    """Return what is wrong on our own side, or None."""
+    """Return what is wrong on our own side, or None; `uplinks` has one entry for each uplink we cannot see by."""
     if not board.own_fault:
         return None
     return {
         "cause": board.own_fault,
         "since": board.own_fault_since,
         "text": text.own_fault_sentence(board.own_fault, board.plan.site.language),
+        "uplinks": [
+            {"path": path, "cause": it.detail, "since": it.began_at, "incident": it.id}
+            for path, it in own_fault_incidents(board).items()
+        ],
     }
+
+
+def own_fault_incidents(board: Board) -> Mapping[str, Incident]:
+    """Return the open incidents of our own side by the id of the uplink; an empty id is the system's own route."""
+    own = (i for i in board.open_incidents.values() if is_own(i.subject))
+    return {i.subject.partition(":")[2]: i for i in own}
+
+
+def is_own(subject: str) -> bool:
+    """Return whether an incident is about ourselves: the whole monitor, or one uplink of it."""
+    return subject == OWN_FAULT or subject.startswith(f"{OWN_FAULT}:")
+
+
+def path_name(board: Board, path_id: str) -> str:
+    """Return the name of an uplink."""
+    named = (c.target.path.name for c in board.checks.values() if c.target.path and c.target.path.id == path_id)
+    return next(named, path_id)
 
 
 def waiting_checks(board: Board) -> list[str]:
@@ -99,8 +120,9 @@ def incident(board: Board, it: Incident, now: datetime) -> Json:
 
 def subject_name(board: Board, subject: str) -> str:
     """Return the name of what an incident is about; the bare id for a service that is no longer configured."""
-    if subject == OWN_FAULT:
-        return label("own-subject", board.plan.site.language)
+    if is_own(subject):
+        ours, path = label("own-subject", board.plan.site.language), subject.partition(":")[2]
+        return f"{ours} ({path_name(board, path)})" if path else ours
     view = board.services.get(subject)
     return view.plan.name if view else subject
 
@@ -109,10 +131,11 @@ def service_cause(board: Board, view: ServiceView) -> str:
     """Return `own-fault:<near|far|local>`, `service:<id>` or nothing: what a service's trouble follows from."""
     if view.state is State.UP:
         return ""
-    if view.state is State.UNKNOWN and board.own_fault:
-        return f"{OWN_FAULT}:{board.own_fault}"
+    if view.state is State.UNKNOWN:
+        causes = (check_cause(board, board.checks[t.id]) for t in view.plan.targets)
+        return next((cause for cause in causes if cause.startswith(f"{OWN_FAULT}:")), "")
     parent = _parent(board, view)
-    if parent is not None and parent.subject != OWN_FAULT:
+    if parent is not None and not is_own(parent.subject):
         return f"service:{parent.subject}"
     return ""
 
@@ -129,8 +152,9 @@ def cause_text(board: Board, cause: str, lang: Language) -> str:
 
 def check_cause(board: Board, view: CheckView) -> str:
     """Return `own-fault:…` while we cannot see, `fault:<fault>` for a check that is not well, else nothing."""
-    if view.state is State.UNKNOWN and board.own_fault:
-        return f"{OWN_FAULT}:{board.own_fault}"
+    if view.state is State.UNKNOWN and board.own_fault and view.detail == OWN_FAULT:
+        mine = own_fault_incidents(board).get(view.target.path_id)
+        return f"{OWN_FAULT}:{mine.detail if mine and mine.detail else board.own_fault}"
     fault = view.last.reading.fault if view.last else None
     return f"fault:{fault.value}" if fault is not None and view.state is not State.UP else ""
 

@@ -36,6 +36,7 @@ def test_every_state_fault_and_kind_has_a_word_of_its_own(lang: Language) -> Non
         [text.kind_word(k, lang) for k in ServiceKind],
         [text.state_symbol(s) for s in (*State, text.MAINTENANCE)],
         [text.state_clause(s, lang) for s in State],
+        [text.gap_phrase(c, lang) for c in ("off", "own-fault", "local", "missed", "removed")],
         [text.own_fault_sentence(c, lang) for c in ("near", "far", "local", "")],
     ):
         assert all(words)

@@ -172,11 +172,15 @@ async def test_the_status_says_when_it_is_our_own_fault() -> None:
     board = province()
     board.own_fault, board.own_fault_since = "near", MIDNIGHT
     board.services["mail"].state = State.UNKNOWN
-    board.checks["mail.smtp"].state = State.UNKNOWN
+    board.checks["mail.smtp"].state, board.checks["mail.smtp"].detail = State.UNKNOWN, OWN_FAULT
+    board.open_incidents[4] = incident(4, OWN_FAULT, State.UNKNOWN, detail="near")
     async with served(board) as client:
         data = await get_json(client, "/api/v1/status")
     assert data["own_fault"]["cause"] == "near"
     assert data["own_fault"]["since"] == "2027-02-05T17:00:00Z"
+    assert data["own_fault"]["uplinks"] == [
+        {"path": "", "cause": "near", "since": "2027-02-05T17:00:00Z", "incident": 4}
+    ]
     assert data["services"][1]["cause"] == "own-fault:near"
     assert data["services"][1]["checks"][0]["cause"] == "own-fault:near"
 

@@ -109,12 +109,35 @@ def test_every_state_is_told_by_word_sign_and_colour(state: State) -> None:
     assert re.search(r"<i aria-hidden=\"true\">[✓▼≈✕?]</i><span>[^<]+</span>", card)
 
 
+def blind(board: Board) -> None:
+    for view in board.services.values():
+        view.state = State.UNKNOWN
+    for check in board.checks.values():
+        check.state, check.detail = State.UNKNOWN, OWN_FAULT
+
+
+def test_one_lost_uplink_of_several_is_named() -> None:
+    board = province()
+    board.own_fault = "far"
+    board.open_incidents[14] = incident(14, f"{OWN_FAULT}:vnpt", State.UNKNOWN, detail="far")
+    text = shown(board).text
+    assert "VNPT cáp quang: Các mốc tham chiếu bên ngoài đều không trả lời" in text
+    assert "Trạm đo (VNPT cáp quang) từ 06/02/2027 00:00:00" in text
+    assert "4 ✓ thông suốt" in text
+
+
+def test_why_a_check_was_not_observed_is_told_in_words() -> None:
+    board = province()
+    board.services["vnpt"].state = board.checks["vnpt.ping"].state = State.UNKNOWN
+    board.checks["vnpt.ping"].detail = "off"
+    assert "Ping : phần mềm giám sát không chạy" in shown(board).text
+
+
 def test_our_own_fault_is_a_banner_and_no_service_is_called_down() -> None:
     board = province()
     board.own_fault, board.own_fault_since = "far", MIDNIGHT
-    for view in board.services.values():
-        view.state = State.UNKNOWN
-    board.open_incidents[14] = incident(14, OWN_FAULT, State.UNKNOWN)
+    blind(board)
+    board.open_incidents[14] = incident(14, OWN_FAULT, State.UNKNOWN, detail="far")
     text = shown(board).text
     assert "TRẠM ĐO ĐANG GẶP SỰ CỐ" in text
     assert "Không đo được do sự cố của trạm đo (đường truyền Internet)." in text
