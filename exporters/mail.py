@@ -24,7 +24,7 @@ from email.utils import format_datetime, parseaddr
 from typing import Final, Protocol
 
 from config.plan import MailPlan, Relay, ServiceKind, SitePlan
-from exporters.mail_folding import VietnamesePolicy
+from exporters.mail_folding import MAIL_POLICY
 from exporters.mail_relay import DeliveryError, Envelope, hand_over, refusal_notes, relay_name
 from exporters.text import local_time
 from exporters.text_mail import compose
@@ -228,7 +228,7 @@ def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime
     """
     letter = compose(item.notice, site, plan.to, plan.page_url)
     sender_name, sender = parseaddr(plan.sender)
-    message = EmailMessage(policy=VietnamesePolicy())
+    message = EmailMessage(policy=MAIL_POLICY)
     message["From"] = Address(one_line(sender_name or site.name, 120), addr_spec=sender)
     message["To"] = tuple(Address(addr_spec=one_line(to)) for to in plan.to)
     message["Subject"] = letter.subject

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from email.header import Header
 from email.headerregistry import Address
+from email.message import EmailMessage
 from email.policy import EmailPolicy
 from typing import Final
 
@@ -22,10 +23,7 @@ def _encoded(text: str, *, used: int) -> str:
 
 
 class VietnamesePolicy(EmailPolicy):
-    """SMTP's policy, with its own folding of the two headers that carry free text: Subject and From."""
-
-    def __init__(self) -> None:
-        super().__init__(linesep="\r\n", cte_type="7bit", raise_on_defect=True)
+    """A policy of the `email` package with its own folding of the two headers that carry free text: Subject and From."""
 
     def fold(self, name: str, value: str) -> str:
         """Return a header's lines; see the module's text for why."""
@@ -51,3 +49,6 @@ def _sender(value: object, *, used: int) -> str:
         return str(value)
     one = addresses[0]
     return f"{_encoded(one.display_name, used=used)}\r\n <{one.addr_spec}>"
+
+
+MAIL_POLICY: Final = VietnamesePolicy(message_factory=EmailMessage, linesep="\r\n", cte_type="7bit")

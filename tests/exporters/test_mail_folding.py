@@ -11,7 +11,7 @@ from email.message import EmailMessage
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporters.mail_folding import VietnamesePolicy
+from exporters.mail_folding import MAIL_POLICY
 
 SUBJECT = "[Thông Suốt][Mẫu] GIÁN ĐOẠN: Thư điện tử công vụ từ 10:15"
 SENDER = "Sở Thông tin và Truyền thông tỉnh Lạng Sơn, trạm giám sát đặt tại trung tâm tích hợp dữ liệu"
@@ -19,7 +19,7 @@ LETTERS = "aăâđêôơưạảấầẩẫậắằẳẵặẹẻẽếềể
 
 
 def sent(subject: str, name: str = "Thông Suốt") -> tuple[bytes, EmailMessage]:
-    message = EmailMessage(policy=VietnamesePolicy())
+    message = EmailMessage(policy=MAIL_POLICY)
     message["Subject"] = subject
     message["From"] = Address(name, addr_spec="giam-sat@example.vn")
     raw = message.as_bytes()
