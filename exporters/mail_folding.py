@@ -23,7 +23,7 @@ def _encoded(text: str, *, used: int) -> str:
 
 
 class VietnamesePolicy(EmailPolicy):
-    """A policy of the `email` package with its own folding of the two headers that carry free text: Subject and From."""
+    """A policy of the `email` package that folds the two headers of free text, Subject and From, by itself."""
 
     def fold(self, name: str, value: str) -> str:
         """Return a header's lines; see the module's text for why."""
