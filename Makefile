@@ -36,6 +36,11 @@ bench: packages-test $(DEVELOPMENT) ## Measure the daemon beside blackbox_export
 	@$(BIN)/python -m bench $(ARGS)
 
 docs: $(DEVELOPMENT) ## Write again what is generated: schema, manual, dashboards, rules
+	@$(BIN)/python -m config.schema
+	@$(BIN)/python -m config.manual
+	@$(BIN)/python -m exporters.metrics_manual
+	@$(BIN)/python -m exporters.rules
+	@$(BIN)/python -m exporters.dashboards
 
 clean: ## Remove caches and built files; .venv stays
 	rm -rf build dist bench/out demo-state .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache \

@@ -186,7 +186,7 @@ async def _serve(parts: _Parts) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     app = build_app(
         parts.board,
-        metrics=lambda: metrics.render(parts.board),
+        metrics=lambda: metrics.page(parts.board),
         incidents=parts.journal.recent_incidents,
         alive=lambda: loop.time() - parts.pipeline.beat < ALIVE_S,
     )

@@ -37,16 +37,17 @@ async def no_incidents(limit: int) -> Sequence[Incident]:
     return ()
 
 
+async def one_metric() -> tuple[bytes, str]:
+    return b"thongsuot_up 1\n", PROMETHEUS_TEXT
+
+
 @contextlib.asynccontextmanager
 async def served(
     board: Board,
     *,
     incidents: Callable[[int], Awaitable[Sequence[Incident]]] = no_incidents,
     alive: Callable[[], bool] = lambda: True,
-    metrics: Callable[[], tuple[bytes, str]] = lambda: (
-        b"thongsuot_up 1\n",
-        "text/plain; version=0.0.4; charset=utf-8",
-    ),
+    metrics: Callable[[], Awaitable[tuple[bytes, str]]] = one_metric,
     limits: StreamLimits = FAST,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     app = build_app(board, metrics=metrics, incidents=incidents, alive=alive, clock=lambda: NOW, limits=limits)
