@@ -84,7 +84,7 @@ def script(province: Province, day: Day) -> tuple[Step, ...]:
     async def portal_recovers() -> None:
         province.portal_site.trouble = None
 
-    return (
+    steps = (
         Step(
             day.mail_stops_s,
             "máy chủ thư ngừng (SMTP, IMAP, POP3); thư cảnh báo tới hộp thư trực qua máy chủ dự phòng",
@@ -110,6 +110,7 @@ def script(province: Province, day: Day) -> tuple[Step, ...]:
             portal_recovers,
         ),
     )
+    return tuple(sorted(steps, key=lambda step: step.after_s))
 
 
 async def play(steps: tuple[Step, ...], say: Say) -> None:

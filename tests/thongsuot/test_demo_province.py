@@ -16,11 +16,15 @@ import aiohttp
 import dns.asyncquery
 import dns.flags
 import dns.message
+import dns.opcode
 import dns.rcode
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from thongsuot import province as places
 from thongsuot.province import DOMAIN, MAIL_HOST, NAME_HOST, PORTAL_HOST, Province, open_province
+from thongsuot.province_dns import Zones
 from thongsuot.province_mailbox import decoded
 from thongsuot.province_web import Trouble
 
@@ -111,9 +115,13 @@ async def test_imap_logs_in_and_counts_the_inbox_over_tls_and_starttls(
 
     def talk(client: imaplib.IMAP4) -> tuple[object, ...]:
         client.login(places.MAIL_USER, password(province))
-        selected = client.select("INBOX")
+        selected = list(client.select("INBOX")[1])  # a copy: imaplib adds what NOOP brings to the same list
         status = client.status("INBOX", "(MESSAGES UIDNEXT)")
+        client.noop()
+        client.close()
         missing = client.select("Khong-co")[0]
+        with pytest.raises(imaplib.IMAP4.error):
+            client.status("INBOX", "(COLOUR)")
         listed = client.list()
         client.logout()
         return selected, status, missing, listed
@@ -129,7 +137,7 @@ async def test_imap_logs_in_and_counts_the_inbox_over_tls_and_starttls(
         return talk(client)
 
     expected = (
-        ("OK", [b"1"]),
+        [b"1"],
         ("OK", [b"INBOX (MESSAGES 1 UIDNEXT 2)"]),
         "NO",
         ("OK", [b'() "/" INBOX']),
@@ -160,6 +168,10 @@ async def test_imap_refuses_a_wrong_login_and_commands_before_it(province: Provi
         (b"a SELECT INBOX\r\n", b"a NO log in first"),
         (b"a FLY\r\n", b"a BAD unknown command"),
         (b'a LOGIN "open\r\n', b"a BAD cannot read"),
+        (b"a STATUS\r\n", b"a NO log in first"),
+        (b"a CLOSE\r\n", b"a BAD no mailbox"),
+        (b"a NOOP\r\n", b"a OK"),
+        (b"a LOGIN {99999}\r\n", b"a BAD cannot read"),
         (b"\r\n", b"* BAD cannot read"),
         (b"a LOGOUT\r\n", b"* BYE goodbye\r\na OK"),
         (b"a FLY\r\n" * 10, b"a BAD unknown command\r\n" * 10),
@@ -190,6 +202,9 @@ async def test_pop3_counts_lists_and_returns_mail(province: Province, trust: ssl
     def talk(client: poplib.POP3) -> tuple[object, ...]:
         client.user(places.MAIL_USER)
         client.pass_(password(province))
+        client.noop()
+        with pytest.raises(poplib.error_proto):
+            client.retr(2)
         heard = client.stat(), client.list()[1], client.uidl()[1], b"\n".join(client.retr(1)[1])
         client.quit()
         return heard
@@ -311,6 +326,49 @@ async def test_the_name_server_answers_what_is_so_and_denies_what_is_not(provinc
     empty = await ask(f"www.{DOMAIN}", "MX")
     assert (empty.rcode(), empty.answer) == (dns.rcode.NOERROR, [])
     assert (await ask("elsewhere.example", "A")).rcode() == dns.rcode.REFUSED
+
+
+def zones() -> Zones:
+    big = "\n".join(f"@ 300 IN A 192.0.2.{n}" for n in range(60))
+    soa = "@ 300 IN SOA ns.example.vn. h.example.vn. 1 3600 600 604800 60\n@ 300 IN NS ns\na.b 300 IN A 192.0.2.1"
+    return Zones(("example.vn", f"{soa}\n{big}"))
+
+
+def test_an_answer_too_long_for_udp_is_marked_and_fits_over_tcp() -> None:
+    query = dns.message.make_query("example.vn", "A")
+    query.use_edns(False)
+    over_udp, over_tcp = zones().reply(query.to_wire(), udp=True), zones().reply(query.to_wire(), udp=False)
+
+    assert over_udp is not None
+    assert over_tcp is not None
+    assert len(over_udp) <= 512
+    assert over_udp[2] & 0x02  # TC
+    assert len(dns.message.from_wire(over_tcp).answer[0]) == 60
+
+
+def test_a_name_with_names_below_it_exists() -> None:
+    answer = zones().answer(dns.message.make_query("b.example.vn", "A"))
+
+    assert (answer.rcode(), answer.answer) == (dns.rcode.NOERROR, [])
+
+
+def test_what_is_no_query_gets_an_error_or_nothing() -> None:
+    notify = dns.message.make_query("example.vn", "SOA")
+    notify.set_opcode(dns.opcode.NOTIFY)
+    chaos = dns.message.make_query("version.bind", "TXT", "CH")
+    response = dns.message.make_response(dns.message.make_query("example.vn", "A"))
+
+    assert zones().answer(notify).rcode() == dns.rcode.NOTIMP
+    assert zones().answer(chaos).rcode() == dns.rcode.REFUSED
+    assert zones().reply(response.to_wire(), udp=True) is None
+    assert zones().reply(b"short", udp=True) is None
+
+
+@given(st.binary(max_size=64))
+def test_no_bytes_whatever_upset_the_name_server(wire: bytes) -> None:
+    reply = zones().reply(wire, udp=True)
+
+    assert reply is None or reply[:2] == wire[:2]
 
 
 async def test_the_references_and_carriers_answer(province: Province) -> None:
