@@ -34,7 +34,7 @@ from probes.base import (
     one_line,
 )
 from probes.dns_message import MESSAGE_LIMIT, Answer, Question
-from probes.net import Address, bind_to_path, connect_error, open_stream, resolve
+from probes.net import Address, bind_to_path, connect_error, open_stream, queue_errors, resolve
 from probes.regex import Regex, search
 
 MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what came
@@ -140,6 +140,7 @@ async def _ask_udp(settings: Settings, m: Measurement, address: Address, left_s:
     try:
         sock.setblocking(False)
         bind_to_path(sock, m.path)
+        queue_errors(sock, True)
         try:
             sock.connect(address.sockaddr)
         except OSError as exc:
@@ -185,7 +186,7 @@ class _Exchange:
             self._sock.send(self._query)
         except OSError as exc:
             # An error that the network sent for an earlier try is reported by the next send.
-            self._fail(connect_error(exc.errno or 0, self._address, late=self.sent > 0))
+            self._fail(connect_error(exc.errno or 0, self._address, self._sock if self.sent else None))
             return
         self.sent += 1
 
@@ -197,7 +198,7 @@ class _Exchange:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
-                self._fail(connect_error(exc.errno or 0, self._address, late=True))
+                self._fail(connect_error(exc.errno or 0, self._address, self._sock))
                 return
             except ProbeError as exc:
                 self._fail(exc)

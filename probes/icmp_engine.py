@@ -23,19 +23,15 @@ from typing import Final, NamedTuple
 
 from probes import icmp_packet
 from probes.icmp_socket import (
-    IP_RECVERR,
     IPV6_HOPLIMIT,
-    IPV6_RECVERR,
     SO_MEMINFO,
     SO_TIMESTAMPNS_NEW,
     Flow,
     open_flow,
 )
-from probes.net import SocketAddress
+from probes.net import SocketAddress, queued_errors
 
 _HOP_MESSAGES: Final = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, IPV6_HOPLIMIT)}
-_ERROR_MESSAGES: Final = {(socket.IPPROTO_IP, IP_RECVERR), (socket.IPPROTO_IPV6, IPV6_RECVERR)}
-_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err of linux/errqueue.h
 _TIMESPEC: Final = struct.Struct("=qq")
 _MEMORY_INFO: Final = struct.Struct("=9I")  # sock_diag.h: the last is SK_MEMINFO_DROPS
 
@@ -289,23 +285,12 @@ class _Link:
             echo.round.refused(router, icmp_packet.reason(self.flow.version, error))
 
     def _read_errors(self) -> None:
-        """Empty the error queue of a ping socket (ip(7), IP_RECVERR)."""
-        for _ in range(_READS_AT_ONCE):
-            try:
-                quoted, notes, _flags, to = self._sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
-            except OSError:
-                return
-            for level, kind, data in notes:
-                if (level, kind) in _ERROR_MESSAGES and len(data) >= _EXTENDED_ERROR.size:
-                    self._queued_error(data, quoted, to[0])
-
-    def _queued_error(self, data: bytes, quoted: bytes, to: str) -> None:
-        _, _origin, kind, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
-        if len(quoted) < icmp_packet.HEADER_BYTES:
-            return
-        seq = int.from_bytes(quoted[6:8], "big")
-        error = icmp_packet.Refused(kind, code, info, 0, seq, to, quoted[icmp_packet.HEADER_BYTES :])
-        self._refused(error, _offender(data[_EXTENDED_ERROR.size :]))
+        for error in queued_errors(self._sock, limit=_READS_AT_ONCE):
+            if len(error.quoted) >= icmp_packet.HEADER_BYTES:
+                seq = int.from_bytes(error.quoted[6:8], "big")
+                body = error.quoted[icmp_packet.HEADER_BYTES :]
+                refused = icmp_packet.Refused(error.type, error.code, error.info, 0, seq, error.to, body)
+                self._refused(refused, error.who)
 
     def release(self, of: _Round) -> None:
         """Forget a round's echoes that need no more care, and close a retired socket with its last round."""
@@ -388,13 +373,3 @@ class Engine:
 
 def _same_address(one: str, other: str) -> bool:
     return ipaddress.ip_address(one.partition("%")[0]) == ipaddress.ip_address(other.partition("%")[0])
-
-
-def _offender(sockaddr: bytes) -> str:
-    """Read the address of who sent an ICMP error, a sockaddr behind the extended error; empty when nobody is named."""
-    family = int.from_bytes(sockaddr[:2], sys.byteorder)
-    if family == socket.AF_INET and len(sockaddr) >= 8:
-        return socket.inet_ntop(socket.AF_INET, sockaddr[4:8])
-    if family == socket.AF_INET6 and len(sockaddr) >= 24:
-        return socket.inet_ntop(socket.AF_INET6, sockaddr[8:24])
-    return ""

@@ -14,13 +14,11 @@ from pathlib import Path as FilePath
 from typing import Final, NamedTuple
 
 from probes.base import Fault, Path, ProbeError
-from probes.net import bind_to_path
+from probes.net import bind_to_path, queue_errors
 
 # Linux's numbers; the socket module of Python 3.11 lacks the names. asm-generic/socket.h, linux/in.h, linux/in6.h.
 SO_MEMINFO: Final = 55
 SO_TIMESTAMPNS_NEW: Final = 64  # 64-bit seconds on every architecture
-IP_RECVERR: Final = 11
-IPV6_RECVERR: Final = 25
 IPV6_HOPLIMIT: Final = 52
 _SO_ATTACH_FILTER: Final = 26
 _IP_RECVTTL: Final = 12
@@ -72,7 +70,7 @@ def open_flow(flow: Flow, ident: int) -> tuple[socket.socket, bool]:
 
 def _set_up_v4(sock: socket.socket, flow: Flow, raw: bool) -> None:
     if not raw:
-        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
+        queue_errors(sock, True)
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVTTL, 1)
     if flow.dscp:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, flow.dscp << 2)
@@ -82,7 +80,7 @@ def _set_up_v4(sock: socket.socket, flow: Flow, raw: bool) -> None:
 
 def _set_up_v6(sock: socket.socket, flow: Flow, raw: bool) -> None:
     if not raw:
-        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+        queue_errors(sock, True)
     sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
     if flow.dscp:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, flow.dscp << 2)

@@ -11,12 +11,14 @@ import ipaddress
 import os
 import socket
 import ssl
-from collections.abc import Sequence
+import struct
+import sys
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, fault_of
 
@@ -32,8 +34,25 @@ ADDRESSES_TRIED: Final = 8  # chosen: two seconds until the last is tried
 # ICMP errors as Linux hands them to a socket (icmp_err_convert in the kernel's icmp.c and icmpv6.c); the same numbers
 # mean our own host when connect or send returns them at once.
 _SAID_BY_NETWORK: Final = frozenset(
-    {errno.ENETUNREACH, errno.EACCES, errno.EPERM, errno.EMSGSIZE, errno.EOPNOTSUPP, errno.EPROTO}
+    {
+        errno.ENETUNREACH,
+        errno.EHOSTUNREACH,
+        errno.EHOSTDOWN,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EMSGSIZE,
+        errno.EOPNOTSUPP,
+        errno.EPROTO,
+    }
 )
+
+# Linux's numbers; the socket module of Python 3.11 lacks the names. linux/in.h, linux/in6.h, linux/errqueue.h.
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+_ERROR_NOTES: Final = {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err
 
 
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
@@ -244,7 +263,9 @@ async def _connect_one(m: Measurement, address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bind_to_path(sock, m.path)
+        queue_errors(sock, True)
         await _start_connect(sock, address)
+        queue_errors(sock, False)  # a connection that stands outlives passing errors (RFC 1122 section 4.2.3.9)
     except BaseException:
         sock.close()
         raise
@@ -254,26 +275,74 @@ async def _connect_one(m: Measurement, address: Address) -> socket.socket:
 async def _start_connect(sock: socket.socket, address: Address) -> None:
     begun = sock.connect_ex(address.sockaddr)
     if begun not in (0, errno.EINPROGRESS):
-        raise connect_error(begun, address, late=False)
+        raise connect_error(begun, address)
     if begun == errno.EINPROGRESS:
         await _writable(sock)
         code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            raise connect_error(code, address, late=True)
+            raise connect_error(code, address, sock)
 
 
-def connect_error(code: int, address: Address, *, late: bool) -> ProbeError | OSError:
+def connect_error(code: int, address: Address, sock: socket.socket | None = None) -> ProbeError | OSError:
     """Return the exception for a failed connect, send or receive.
 
     Args:
         code: the errno.
         address: whom it concerns.
-        late: whether it came after the call had begun well. Then it was sent by the network; at once it is our own.
+        sock: given when the error came after the call had begun well. Then the network sent it, and the socket's error
+            queue tells who (see `queue_errors`); at once it is our own.
     """
     text = f"{os.strerror(code)} ({address.ip} port {address.port})"
-    if late and code in _SAID_BY_NETWORK:
-        return ProbeError(Fault.UNREACHABLE, f"the network answered: {text}")
-    return OSError(code, text)
+    if sock is None or code not in _SAID_BY_NETWORK:
+        return OSError(code, text)
+    who = next((error.who for error in queued_errors(sock) if error.who), "the network")
+    return ProbeError(Fault.UNREACHABLE, f"{who} answered: {text}")
+
+
+class QueuedError(NamedTuple):
+    """An ICMP error about something that a socket sent."""
+
+    type: int
+    code: int
+    info: int  # the MTU of "packet too big"
+    who: str  # the router or host that sent it; empty when the kernel does not say
+    to: str  # where the packet was going
+    quoted: bytes  # the packet's payload, as much as was quoted
+
+
+def queue_errors(sock: socket.socket, on: bool) -> None:
+    """Let a socket hear of every ICMP error about what it sent, and keep who sent it (ip(7), IP_RECVERR).
+
+    Without it Linux keeps unreachable hosts and networks from UDP sockets altogether.
+    """
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, on)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, on)
+
+
+def queued_errors(sock: socket.socket, limit: int = 16) -> Iterator[QueuedError]:
+    """Take at most `limit` errors from a non-blocking socket's queue."""
+    for _ in range(limit):
+        try:
+            quoted, notes, _flags, to = sock.recvmsg(2048, 512, socket.MSG_ERRQUEUE)
+        except OSError:
+            return
+        for level, kind, data in notes:
+            if (level, kind) in _ERROR_NOTES and len(data) >= _EXTENDED_ERROR.size:
+                _, _, icmp_type, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
+                who = _offender(data[_EXTENDED_ERROR.size :])
+                yield QueuedError(icmp_type, code, info, who, to[0] if to else "", quoted)
+
+
+def _offender(sockaddr: bytes) -> str:
+    """Read the address of who sent an ICMP error, a sockaddr behind the extended error; empty when nobody is named."""
+    family = int.from_bytes(sockaddr[:2], sys.byteorder)
+    if family == socket.AF_INET and len(sockaddr) >= 8:
+        return socket.inet_ntop(socket.AF_INET, sockaddr[4:8])
+    if family == socket.AF_INET6 and len(sockaddr) >= 24:
+        return socket.inet_ntop(socket.AF_INET6, sockaddr[8:24])
+    return ""
 
 
 async def _writable(sock: socket.socket) -> None:

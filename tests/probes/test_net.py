@@ -235,14 +235,18 @@ def test_families_take_turns() -> None:
     assert [a.ip for a in _alternating(addresses)] == ["::1", "127.0.0.1", "::2", "::3"]
 
 
-@pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EACCES, errno.EPROTO])
+@pytest.mark.parametrize("code", [errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EPROTO])
 def test_the_same_error_is_ours_at_once_and_the_networks_later(code: int) -> None:
     address = Address(V4, "192.0.2.1", 80)
-    at_once, later = (connect_error(code, address, late=late) for late in (False, True))
+    at_once = connect_error(code, address)
     assert isinstance(at_once, OSError)
     assert at_once.errno == code
+    with socket.socket() as sock:
+        sock.setblocking(False)
+        later = connect_error(code, address, sock)
     assert isinstance(later, ProbeError)
     assert later.fault is Fault.UNREACHABLE
+    assert later.detail.startswith("the network answered: ")
     assert "192.0.2.1 port 80" in later.detail
 
 
