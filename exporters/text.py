@@ -268,7 +268,7 @@ def short_duration(seconds: float, lang: Language = Language.VI) -> str:
     return f"{number_words(ms, 0 if ms >= 10 else 1, lang)} ms"
 
 
-_PROVINCE = re.compile(r"(?:\btỉnh|\bthành phố|\bTP\.?)\s+([^,;()–—-]{2,30})$", re.IGNORECASE)
+_PROVINCE = re.compile(r"(?:\btỉnh|\bthành phố|\bTP\.?)\s+([^,;()–—-]{2,30}(?:\([^()]{1,12}\))?)$", re.IGNORECASE)
 _SHORT_NAME_LIMIT = 40  # characters; chosen: leaves a phone's subject line room for what happened
 
 

@@ -163,7 +163,8 @@ class _Page:
     def since(self, at: datetime) -> tuple[str, ...]:
         lasted = text.duration_words((self.now - at).total_seconds(), self.lang)
         clock = tag("time", text.local_time(at, self.tz), datetime=at.isoformat())
-        return (self.say("since"), " ", clock, " · ", self.say("for"), " ", tag("b", lasted))
+        how_long = tag("span", self.say("for"), " ", tag("b", lasted), class_="lasted")
+        return (self.say("since"), " ", clock, " · ", how_long)
 
     # A service.
 

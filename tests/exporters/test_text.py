@@ -141,6 +141,7 @@ def test_a_share_just_below_all_is_not_shown_as_all() -> None:
     [
         ("Sở Thông tin và Truyền thông tỉnh Lạng Sơn", "Lạng Sơn"),
         ("Sở TT&TT thành phố Hải Phòng", "Hải Phòng"),
+        ("Sở TT&TT tỉnh Sông Xuân (mẫu)", "Sông Xuân (mẫu)"),
         ("Trung tâm CNTT", "Trung tâm CNTT"),
         ("Trung tâm\r\nBcc: x", "Trung tâm Bcc: x"),
     ],
