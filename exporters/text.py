@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from config.plan import Language, ServiceKind
-from monitor.model import State
+from monitor.model import SUSPECT, State
 from probes.base import Fault, one_line
 
 MAINTENANCE: Final = "maintenance"  # announced work: a mark beside a state, with a word of its own
@@ -32,6 +32,7 @@ _STATES: Final[dict[str, Words]] = {
     State.DOWN: ("gián đoạn", "down"),
     State.UNKNOWN: ("không có số liệu", "no data"),
     MAINTENANCE: ("bảo trì", "maintenance"),
+    SUSPECT: ("đang xác minh", "being verified"),
 }
 
 # A second sign beside the colour, for those who cannot tell red from green; shapes differ, not only the strokes.
@@ -42,6 +43,7 @@ _SYMBOLS: Final[dict[str, str]] = {
     State.DOWN: "✕",
     State.UNKNOWN: "?",
     MAINTENANCE: "⏸",
+    SUSPECT: "…",
 }
 
 _FAULTS: Final[dict[str, Words]] = {

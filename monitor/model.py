@@ -12,6 +12,7 @@ from enum import StrEnum
 from config.plan import ServiceKind
 from probes.base import BLIND_FAULTS, Reading
 
+SUSPECT = "suspect"  # in evidence: failing, and not yet believed
 OWN_FAULT = "own-fault"  # the subject of an incident in which we ourselves are at fault
 
 
@@ -108,7 +109,7 @@ class Evidence:
 
     check: str  # name for people
     at: datetime
-    state: str  # a State's value
+    state: str  # a State's value, or SUSPECT
     fault: str  # a Fault's value, or ""
     detail: str
     kind: str = ""  # probe kind

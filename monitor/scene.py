@@ -15,7 +15,7 @@ from monitor.duty import OwnFault
 from monitor.judge import observer
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
-from monitor.model import OWN_FAULT, Change, Evidence, Incident, State
+from monitor.model import OWN_FAULT, SUSPECT, Change, Evidence, Incident, State
 from monitor.track import Track
 
 LOCAL_SHARE: Final = 0.5  # share of checks that we could not measure, from which on it is our own host's fault
@@ -216,7 +216,12 @@ def _evidence(tracks: Iterable[Track]) -> list[Evidence]:
     asked.sort(key=lambda pair: (pair[1].reading.fault is None, _RANK[pair[0].state]))
     return [
         Evidence(
-            t.target.name, r.started_at, t.state.value, r.reading.fault or "", r.reading.detail, t.target.probe.kind
+            check=t.target.name,
+            at=r.started_at,
+            state=SUSPECT if t.memory.suspect else t.state.value,
+            fault=r.reading.fault or "",
+            detail=r.reading.detail,
+            kind=t.target.probe.kind,
         )
         for t, r in asked
     ]
