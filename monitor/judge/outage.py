@@ -67,13 +67,11 @@ class Verdict:
 
 def observe(memory: Memory, policy: OutagePolicy, sample: Sample, at: datetime) -> Memory:
     """Take in one result that started at `at`. Changes streaks, never the believed state."""
-    match sample:
-        case Sample.BLIND:
-            return memory
-        case Sample.BAD:
-            return _after_bad(memory, policy, at)
-        case Sample.GOOD | Sample.SLOW:
-            return _after_good(memory, policy, at, slow=sample is Sample.SLOW)
+    if sample is Sample.BLIND:
+        return memory
+    if sample is Sample.BAD:
+        return _after_bad(memory, policy, at)
+    return _after_good(memory, policy, at, slow=sample is Sample.SLOW)
 
 
 def _after_bad(memory: Memory, policy: OutagePolicy, at: datetime) -> Memory:
@@ -118,7 +116,9 @@ def verdict(memory: Memory, policy: OutagePolicy) -> Verdict | None:
     if memory.bad >= policy.bad_rounds and memory.state is not State.DOWN and memory.first_bad:
         return Verdict(State.DOWN, memory.first_bad, memory.last_good or memory.first_bad)
     if memory.slow >= policy.bad_rounds and memory.state in (State.UNKNOWN, State.UP) and memory.first_slow:
-        return Verdict(State.DEGRADED, memory.first_slow, memory.first_slow)
+        # Where slow answers ended an outage, this verdict takes the place of that end and must keep its doubt.
+        after_outage = memory.last_bad if memory.first_slow == memory.first_good else None
+        return Verdict(State.DEGRADED, memory.first_slow, after_outage or memory.first_slow)
     return _well_again(memory, policy)
 
 
