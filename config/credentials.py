@@ -31,9 +31,12 @@ def refuse_inline(data: dict[str, Any], findings: Findings) -> None:
     """Report every secret that stands in the configuration itself, and take it out of `data`."""
     for container, key, value, loc in list(_scalars(data, ())):
         if isinstance(key, str) and key.lower() in _INLINE and value is not None:
-            message = "secrets only from files or environment: use password_file or password_env"
+            word = key if key in ("token", "bearer_token") else "password"
+            message = f"secrets only from files or environment: use {word}_file or {word}_env"
             findings.mistake(loc, message, at_key=True)
             del container[key]
+            if "username" in container and not {"password_file", "password_env"} & container.keys():
+                container["password_env"] = "REPORTED"  # noqa: S105  so that the login is not called incomplete too
         elif isinstance(value, str) and _IN_ADDRESS.search(value):
             message = "a password stands in this address; secrets only from files or environment"
             findings.mistake(loc, message)

@@ -21,7 +21,8 @@ _MAIL_KINDS = frozenset({"smtp", "mailflow"})
 
 def cross_check(draft: Draft, findings: Findings) -> None:
     """Report every contradiction between parts of a draft."""
-    _names(draft, findings)
+    if not findings.incomplete:  # what is unknown may stand in the file that could not be read
+        _names(draft, findings)
     _circles(draft, findings)
     _quorums(draft, findings)
     _defaults(draft, findings)
@@ -33,7 +34,7 @@ def cross_check(draft: Draft, findings: Findings) -> None:
 
 def _names(draft: Draft, findings: Findings) -> None:
     for service in draft.services:
-        for index, need in enumerate(service.settings.needs):
+        for index, need in service.needs:
             if need not in draft.service_ids:
                 findings.mistake((*service.loc, "needs", index), unknown_word("service", need, draft.service_ids))
     for check in draft.checks():
@@ -49,7 +50,7 @@ def _names(draft: Draft, findings: Findings) -> None:
 def _circles(draft: Draft, findings: Findings) -> None:
     """Name every circle of needs once; after each, one link is cut and the rest looked at again."""
     order = {service.id: number for number, service in enumerate(draft.services)}
-    needs = {s.id: [n for n in dict.fromkeys(s.settings.needs) if n in order] for s in draft.services}
+    needs = {s.id: [n for n in dict.fromkeys(n for _, n in s.needs) if n in order] for s in draft.services}
     while True:
         try:
             graphlib.TopologicalSorter(needs).prepare()
@@ -60,7 +61,7 @@ def _circles(draft: Draft, findings: Findings) -> None:
             first, second = circle[0], (circle + circle[:1])[1]
             needs[first].remove(second)
             service = draft.services[order[first]]
-            index = service.settings.needs.index(second)
+            index = next(i for i, need in service.needs if need == second)
             words = " -> ".join([*circle, first])
             findings.mistake((*service.loc, "needs", index), f"services need each other in a circle: {words}")
         else:
@@ -69,7 +70,7 @@ def _circles(draft: Draft, findings: Findings) -> None:
 
 def _quorums(draft: Draft, findings: Findings) -> None:
     for service in draft.services:
-        rule, count = service.settings.up_when, len(service.settings.checks)
+        rule, count = service.settings.up_when if service.settings else None, len(service.checks)
         if isinstance(rule, AtLeast) and rule.at_least > count > 0:
             message = f"at_least is {rule.at_least}, and the service has {count} check{'' if count == 1 else 's'}"
             findings.mistake((*service.loc, "up_when", "at_least"), message)
@@ -163,7 +164,7 @@ def _mail_checks(draft: Draft) -> Iterator[CheckDraft]:
     for service in draft.services:
         for check in service.checks:
             kind = check.probe.kind if check.probe else ""
-            if service.settings.kind is ServiceKind.MAIL or kind in _MAIL_KINDS:
+            if kind in _MAIL_KINDS or (service.settings and service.settings.kind is ServiceKind.MAIL):
                 yield check
 
 

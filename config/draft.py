@@ -60,8 +60,9 @@ class ServiceDraft:
 
     loc: Loc
     id: str
-    settings: ServiceSettings
+    settings: ServiceSettings | None
     checks: list[CheckDraft]
+    needs: list[tuple[int, str]]  # with their numbers in the list; also those of a service with other mistakes
 
 
 @dataclass(slots=True)
@@ -156,7 +157,7 @@ class Drafter:
         draft.references = [
             self._check(data, ("references", id_), ReferenceSettings) for id_, data in self._entries(("references",))
         ]
-        draft.services = [s for id_, data in self._entries(("services",)) if (s := self._service(id_, data))]
+        draft.services = [self._service(id_, data) for id_, data in self._entries(("services",))]
         draft.events = [e for id_, data in self._entries(("events",)) if (e := self._event(id_, data, draft.zone))]
         draft.alerts = self._section(AlertSettings, "alerts") or draft.alerts
         draft.store = self._section(StoreSettings, "store") or draft.store
@@ -177,6 +178,8 @@ class Drafter:
             return model.model_validate_json(json.dumps(data))
         except ValidationError as exc:
             for below, message, at_key in say(exc, model, data, also):
+                if self._findings.incomplete and loc == () and at_key and below[0] not in self._data:
+                    continue  # a section that is missing may stand in the file that could not be read
                 self._findings.mistake((*loc, *below), message, at_key=at_key)
             return None
 
@@ -199,7 +202,7 @@ class Drafter:
         read = {id_: self._model(PathSettings, data, ("paths", id_)) for id_, data in self._entries(("paths",))}
         return {id_: path for id_, path in read.items() if path is not None}
 
-    def _service(self, id_: str, data: Any) -> ServiceDraft | None:
+    def _service(self, id_: str, data: Any) -> ServiceDraft:
         loc: Loc = ("services", id_)
         if id_ == REFERENCES:
             self._findings.mistake(loc, "no service may be called references: the word is taken", at_key=True)
@@ -208,7 +211,9 @@ class Drafter:
         checks = [self._check(data, (*below, check), CheckSettings) for check, data in self._entries(below)]
         if isinstance(data, dict) and data.get("checks") == {}:
             self._findings.mistake(below, "a service needs at least one check", at_key=True)
-        return ServiceDraft(loc, id_, settings, checks) if settings else None
+        needs = data.get("needs") if isinstance(data, dict) else None
+        named = [(i, n) for i, n in enumerate(needs) if isinstance(n, str)] if isinstance(needs, list) else []
+        return ServiceDraft(loc, id_, settings, checks, named)
 
     def _check(self, data: Any, loc: Loc, model: type[CheckSettings]) -> CheckDraft:
         service = REFERENCES if model is ReferenceSettings else str(loc[1])
@@ -230,17 +235,17 @@ class Drafter:
 
     def _event(self, id_: str, data: Any, zone: ZoneInfo) -> EventDraft | None:
         loc: Loc = ("events", id_)
-        for _ in self._entries((*loc, "peaks")):
-            pass  # the ids are looked at even when the event itself is wrong
+        peaks = {
+            peak_id: self._model(PeakSettings, peak, (*loc, "peaks", peak_id))
+            for peak_id, peak in self._entries((*loc, "peaks"))
+        }
         settings = self._model(EventSettings, data, loc)
         window = self._window(settings, loc, zone) if settings else None
         if settings is None or window is None:
             return None
         event = EventDraft(loc, id_, settings, window)
-        for peak_id, peak in settings.peaks.items():
-            draft = self._peak(event, peak_id, peak, zone)
-            if draft:
-                event.peaks.append(draft)
+        drafts = [self._peak(event, peak_id, peak, zone) for peak_id, peak in peaks.items() if peak]
+        event.peaks = [draft for draft in drafts if draft]
         return event
 
     def _window(self, event: EventSettings, loc: Loc, zone: ZoneInfo) -> Window | None:
@@ -258,8 +263,10 @@ class Drafter:
             if begin and end:
                 window = Window(shift(begin, -(event.before or 0), zone), shift(end, event.after or 0, zone))
         if window is not None and window.end <= window.start:
-            self._findings.mistake(at, f"the event ends ({show_local(window.end, zone)}) before it begins "
-                                       f"({show_local(window.start, zone)})")  # fmt: skip
+            when = (
+                f"the event ends ({show_local(window.end, zone)}) before it begins ({show_local(window.start, zone)})"
+            )
+            self._findings.mistake(at, when.replace("before", "when") if window.end == window.start else when)
             return None
         return window
 

@@ -107,7 +107,9 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
 
 
 def _service(draft: Draft, site: str, service: ServiceDraft, uplinks: Mapping[str, Uplink]) -> ServicePlan:
-    settings, rule = service.settings, service.settings.up_when
+    settings = service.settings
+    assert settings is not None  # a draft without mistakes is whole
+    rule = settings.up_when
     count = len(service.checks)
     return ServicePlan(
         id=service.id,

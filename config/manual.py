@@ -164,7 +164,7 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         _section(defs, "`defaults`", "defaults"),
         _SERVICES + "\n" + _table(defs["service"], defs),
         _CHECKS + "\n" + _table(_common(probes, defs), defs),
-        _EVENTS + "\n" + _table(defs["event"], defs) + "\nA peak:\n\n" + _table(defs["event.PeakSettings"], defs),
+        _EVENTS + "\n" + _table(defs["event"], defs) + "\nA peak:\n\n" + _table(defs["peak"], defs),
         _ALERTS + "\n" + _table(defs["alerts.MailSettings"], defs),
         "A relay:\n\n" + _table(defs["alerts.RelaySettings"], defs),
         _section(defs, "`store`: records", "store"),
@@ -252,7 +252,7 @@ def _kind(value: Mapping[str, Any], defs: schema.Schema) -> str:
     if "const" in value:
         return f"`{value['const']}`"
     if "enum" in value:
-        return ", ".join(f"`{option}`" for option in value["enum"])
+        return ", ".join(dict.fromkeys(f"`{option}`" for option in value["enum"]))
     if schema.is_duration(value):
         return "duration"
     return _plain_kind(value, defs)

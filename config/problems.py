@@ -89,13 +89,18 @@ class Findings:
     places: Places = field(default_factory=Places)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[Problem] = field(default_factory=list)
+    incomplete: bool = False  # a file could not be read to its end: what is missing may stand there
+    _unreadable: set[Place] = field(default_factory=set)
 
     def mistake(self, loc: Loc, message: str, *, at_key: bool = False) -> None:
-        """Report a mistake at the value at `loc`, or at its key."""
-        self.problems.append(self._problem(loc, message, at_key=at_key))
+        """Report a mistake at the value at `loc`, or at its key; not where the value could not even be read."""
+        problem = self._problem(loc, message, at_key=at_key)
+        if problem.place not in self._unreadable:
+            self.problems.append(problem)
 
     def mistake_at(self, place: Place, message: str, path: str = WHOLE_FILE) -> None:
-        """Report a mistake at a known place."""
+        """Report a mistake of reading at a known place; nothing else is then said of that place."""
+        self._unreadable.add(place)
         self.problems.append(Problem(place, path, message))
 
     def warn(self, loc: Loc, message: str, *, at_key: bool = False) -> None:
@@ -159,8 +164,9 @@ def show_value(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'port'?` for the nearest known word, or an empty string."""
-    known = list(known)
-    close = difflib.get_close_matches(word[:_SHOWN], known, n=1, cutoff=0.6)
+    word = word[:_SHOWN]
+    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    close.sort(key=lambda other: sorted(other) != sorted(word))  # swapped letters are the commonest slip
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -7,6 +7,7 @@ what needs a calculation or another section, only the loader can refuse.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ from config.settings import (
     DefaultSettings,
     EventSettings,
     PathSettings,
+    PeakSettings,
     ReferenceSettings,
     RootSettings,
     ServiceSettings,
@@ -37,6 +39,7 @@ Schema = dict[str, Any]
 
 FILE: Final = Path(__file__).parent.parent / "docs" / "thongsuot.schema.json"
 _DURATION_PATTERN: Final = TypeAdapter(Duration).json_schema()["pattern"]
+_NUMERIC: Final = re.compile(r"\d+\.\d+")
 _NUMBERS: Final = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
 
 
@@ -56,6 +59,8 @@ def build(probes: Mapping[str, ProbeType] = PROBES) -> Schema:
         _add(defs, f"reference.{kind}", ReferenceSettings, probe)
     defs["check"] = _one_of("check", probes)
     defs["reference"] = _one_of("reference", probes)
+    _add(defs, "peak", PeakSettings)
+    defs["event"]["properties"]["peaks"] |= _entries("peak")
     defs["service"]["properties"]["checks"] |= _entries("check") | {"minProperties": 1}
     return _root(defs)
 
@@ -156,6 +161,10 @@ def _tidy(schema: Any) -> Any:
             tidy["default"] = show_seconds(tidy["default"])
     elif tidy.get("default", 0) is None:
         del tidy["default"]
+    options = tidy.get("enum", ())
+    if options and all(_NUMERIC.fullmatch(str(option)) for option in options):  # 1.2 without quotes is a number
+        tidy["enum"] = [*options, *map(float, options)]
+        tidy.pop("type", None)
     return tidy
 
 

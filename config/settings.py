@@ -281,7 +281,7 @@ class EventSettings(Section):
         default=None,
         description="Tết: how long after the start of mùng 1 the event ends, 5d without one. Else: how long after `to`",
     )
-    peaks: dict[str, PeakSettings] = Field(default_factory=dict, description="Spans of a higher rate, by id")
+    peaks: dict[str, Any] = Field(default_factory=dict, description="Spans of a higher rate, by id")
 
     @model_validator(mode="after")
     def _has_one_time(self) -> Self:

@@ -94,6 +94,7 @@ def _follow(sources: Sources, data: dict[str, Any], places: Places, path: Path, 
             continue
         found = sorted(p for p in map(Path, _matches(path.parent, pattern)) if p.is_file())
         if not found:
+            sources.findings.incomplete = True
             sources.findings.mistake_at(place, f"no file matches {show_value(pattern)}", show_loc(loc))
         for file in found:
             _include(sources, file, place, stack)
@@ -180,6 +181,7 @@ def _read(path: Path, name: str, asked_at: Place, findings: Findings) -> str | N
             raw = file.read(SIZE_LIMIT + 1)
     except OSError as exc:
         at = asked_at if asked_at.file != name else Place(name, 1, 1)
+        findings.incomplete = True
         findings.mistake_at(at, f"{name} cannot be read: {exc.strerror or type(exc).__name__}")
         return None
     return _decode(raw, name, Place(name, 1, 1), findings)
@@ -187,6 +189,7 @@ def _read(path: Path, name: str, asked_at: Place, findings: Findings) -> str | N
 
 def _decode(raw: bytes, name: str, top: Place, findings: Findings) -> str | None:
     if len(raw) > SIZE_LIMIT:
+        findings.incomplete = True
         findings.mistake_at(top, f"the file is larger than {SIZE_LIMIT // 1024 // 1024} MiB; split it with include")
         return None
     try:
@@ -195,5 +198,6 @@ def _decode(raw: bytes, name: str, top: Place, findings: Findings) -> str | None
         before = raw[: exc.start]
         column = len(before[before.rfind(b"\n") + 1 :].decode("utf-8", "replace")) + 1
         place = Place(name, before.count(b"\n") + 1, column)
+        findings.incomplete = True
         findings.mistake_at(place, f"expected UTF-8; byte 0x{raw[exc.start]:02X} is none: save the file as UTF-8")
         return None

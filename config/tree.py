@@ -77,6 +77,7 @@ def parse(text: str, file: str, findings: Findings) -> tuple[Any, Places]:
             return None, places
         return _Expansion(places, findings).expand(root, ()), places
     except Unreadable as exc:
+        findings.incomplete = True
         findings.mistake_at(exc.place, exc.message)
         return None, places
 
@@ -165,7 +166,7 @@ class _Composer:
         place = self._place(event.start_mark)
         node = self._node(event, depth + 1)
         if isinstance(event, ScalarEvent):
-            return str(event.value)
+            return self._text(event.value, place)
         if node.kind == "alias" and isinstance(node.value.value, str):
             return str(node.value.value)
         self._findings.mistake_at(place, "expected a plain word as a key; got a list or a mapping")
@@ -177,14 +178,17 @@ class _Composer:
             self._findings.mistake_at(place, f"tags are not used here; got '{one_line(str(tag), 60)}'")
 
     def _scalar(self, event: ScalarEvent, place: Place) -> Any:
-        text: str = event.value
-        if any("\ud800" <= c <= "\udfff" for c in text):
-            self._findings.mistake_at(
-                place, "an escape names half a character (a surrogate); write the character itself"
-            )
-            return None
         plain = event.style in (None, "") and event.implicit[0]
-        return self._plain(text, place) if plain else text
+        return self._plain(event.value, place) if plain else self._text(event.value, place)
+
+    def _text(self, text: str, place: Place) -> str | None:
+        """Join the two halves of a character that escapes name as JSON does; refuse one half alone."""
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError:
+            message = "an escape names half a character (a surrogate); write the character itself"
+            self._findings.mistake_at(place, message)
+            return None
 
     def _plain(self, text: str, place: Place) -> Any:
         if text in _WORDS:

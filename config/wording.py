@@ -14,7 +14,7 @@ from typing import Any, Final, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from config.problems import Loc, did_you_mean, show_key, show_value
+from config.problems import Loc, did_you_mean, show_key, show_seconds, show_value
 from probes.base import one_line
 
 Found = tuple[Loc, str, bool]  # where below the model, the message, and whether it stands at the key
@@ -98,18 +98,29 @@ def say(error: ValidationError, model: type[BaseModel], data: object, also_known
         if kind == "missing":
             found.append((loc, "required key is missing", True))
         elif kind == "extra_forbidden":
-            known = keys_of(inner) if (inner := _model_at(model, loc[:-1])) else ()
-            found.append((loc, unknown_key(str(loc[-1]), (*known, *(also_known if len(loc) == 1 else ()))), True))
+            found.append((loc, unknown_key(str(loc[-1]), _known(model, loc, also_known)), True))
         elif kind == "value_error":
-            found.append((loc, _own_words(detail, loc, value), False))
-        else:
-            expected = _expected(detail)
+            found.append((loc, _own_words(detail, loc, value), isinstance(value, dict)))
+        elif kind != "default_factory_not_called":  # a consequence of another mistake
+            expected = _expected(detail, value)
             alternatives.setdefault(loc, []).append((expected, _came(loc, value, expected)))
+    return found + list(_joined(alternatives, [loc for loc, _, _ in found]))
+
+
+def _joined(alternatives: Mapping[Loc, list[tuple[str, str]]], elsewhere: list[Loc]) -> Iterator[Found]:
+    """Say the arms of a union as one expectation; not where an arm fits and the mistake lies deeper in it."""
+    places = [*alternatives, *elsewhere]
     for loc, options in alternatives.items():
+        if any(len(other) > len(loc) and other[: len(loc)] == loc for other in places):
+            continue
         wanted = " or ".join(dict.fromkeys(expected for expected, _ in options))
-        hint = next((came for _, came in options if "did you mean" in came), options[0][1])
-        found.append((loc, f"expected {wanted}; got {hint}", False))
-    return found
+        came = next((came for _, came in options if "did you mean" in came), options[0][1])
+        yield loc, f"expected {wanted}; got {came}", False
+
+
+def _known(model: type[BaseModel], loc: Loc, also_known: Iterable[str]) -> tuple[str, ...]:
+    inner = _model_at(model, loc[:-1])
+    return (*(keys_of(inner) if inner else ()), *(also_known if len(loc) == 1 else ()))
 
 
 def unknown_key(key: str, known: Iterable[str]) -> str:
@@ -138,13 +149,13 @@ def is_secret_key(key: str) -> bool:
     return bool(_SECRET_KEY.search(key))
 
 
-def _expected(detail: ErrorDetails) -> str:
+def _expected(detail: ErrorDetails, value: object) -> str:
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _EXPECTED:
         return _EXPECTED[kind]
     if kind in _BOUNDS:
         key, words = _BOUNDS[kind]
-        return words.format(_number(context[key]))
+        return words.format(_bound(context[key], value))
     if kind in _LENGTHS:
         key, words = _LENGTHS[kind]
         return words.format(context[key], "" if context[key] == 1 else "s")
@@ -156,8 +167,9 @@ def _expected(detail: ErrorDetails) -> str:
     return _without_prefix(detail["msg"])
 
 
-def _number(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _bound(limit: float, value: object) -> str:
+    """Write a limit the way the value is written: of a text it is seconds, for only durations have both."""
+    return show_seconds(limit) if isinstance(value, str) else f"{limit:.15g}"
 
 
 def _without_prefix(message: str) -> str:
