@@ -65,6 +65,7 @@ class Pipeline:
         self._dirty: set[str] = set()  # checks whose shown state may have changed
         self._slots_written = 0.0
         self._stopping = False
+        self._look_again = True
         self.beat = 0.0  # loop time of the last sign of life; a journal that is retried still lives
 
     # Starting up.
@@ -173,6 +174,9 @@ class Pipeline:
         self._note_missed(track, at, batch)
         track.last_started = at
         sample = sample_of(result, track.target.policy)
+        self._look_again |= (
+            track.is_reference or sample is Sample.BAD or sample is Sample.BLIND or track.local_streak > 0
+        )
         track.failing = sample is Sample.BAD
         track.local_streak = track.local_streak + 1 if sample is Sample.BLIND else 0
         self._dirty.add(track.target.id)
@@ -281,6 +285,9 @@ class Pipeline:
         track.gap = None
 
     def _watch_ourselves(self, now: datetime, batch: Batch) -> None:
+        if not self._look_again and not self._scene.own_faults():
+            return  # only good results came: nothing about ourselves can have changed
+        self._look_again = False
         if not self._scene.watch(now):
             return
         for track in self.tracks.values():

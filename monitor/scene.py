@@ -41,8 +41,12 @@ class LiveScene:
     _services: dict[str, _Service] = field(default_factory=dict)
     _faults: dict[str, OwnFault] = field(default_factory=dict)
     _ended: dict[str, datetime] = field(default_factory=dict)
+    _references: list[Track] = field(default_factory=list)
+    _paths: set[str] = field(default_factory=set)  # uplinks with references of their own; "" is the system's route
 
     def __post_init__(self) -> None:
+        self._references = [t for t in self.tracks.values() if t.is_reference]
+        self._paths = {t.target.path_id for t in self._references}
         for plan in self.plan.services:
             self._services[plan.id] = _Service(plan, [self.tracks[t.id] for t in plan.targets])
 
@@ -116,7 +120,7 @@ class LiveScene:
 
     def references(self) -> tuple[Sequence[Evidence], int, int]:
         """Return what the references said last, how many are good and how many are not."""
-        tracks = [t for t in self.tracks.values() if t.is_reference]
+        tracks = self._references
         bad = sum(t.failing or t.local_streak > 0 for t in tracks)
         asked = sum(t.last is not None for t in tracks)
         return _evidence(tracks), asked - bad, bad
@@ -133,10 +137,8 @@ class LiveScene:
 
     def witnesses_of(self, track: Track) -> list[Track]:
         """Return the references that leave by the check's path, or else those that leave by none."""
-        path = track.target.path_id
-        references = [t for t in self.tracks.values() if t.is_reference]
-        same = [t for t in references if t.target.path_id == path]
-        return same or [t for t in references if not t.target.path_id]
+        path = track.target.path_id if track.target.path_id in self._paths else ""
+        return [t for t in self._references if t.target.path_id == path]
 
     def needed_by(self, track: Track) -> list[Track]:
         """Return the checks of what the check's service needs directly."""
@@ -156,8 +158,7 @@ class LiveScene:
             return False
         if self._subject(track.target.path_id) in self._faults:
             return True
-        own_references = any(t.target.path_id == track.target.path_id for t in self.tracks.values() if t.is_reference)
-        return not own_references and OWN_FAULT in self._faults
+        return track.target.path_id not in self._paths and OWN_FAULT in self._faults
 
     def _failing_share(self, but: str) -> float:
         failing = [
@@ -167,14 +168,13 @@ class LiveScene:
 
     def watch(self, now: datetime) -> bool:
         """Look whether we can see, by every path that has references; return whether we are blind by any."""
-        paths = {t.target.path_id for t in self.tracks.values() if t.is_reference} | {""}
-        for path in paths:
+        for path in self._paths | {""}:
             self._watch_path(path, now)
         return bool(self._faults)
 
     def _watch_path(self, path: str, now: datetime) -> None:
         subject = self._subject(path)
-        tracks = [t for t in self.tracks.values() if t.is_reference and t.target.path_id == path]
+        tracks = [t for t in self._references if t.target.path_id == path]
         witnesses = [t.witness() for t in tracks]
         sight = observer.look(witnesses, None, self._failing_share(but=REFERENCES))
         kind = sight.value if sight.blind else ""
