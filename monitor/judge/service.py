@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Final
 
 from monitor.model import State
@@ -49,9 +50,10 @@ def began(checks: Sequence[Since], at_least: int) -> datetime:
     now = combine(states, at_least)
     order = sorted(range(len(checks)), key=lambda i: checks[i].at, reverse=True)
     start = checks[order[0]].at
-    for i in order:
-        start = checks[i].at
-        states[i] = checks[i].before
+    for moment, together in groupby(order, key=lambda i: checks[i].at):
+        start = moment
+        for i in together:  # taken back as one: half of what changed at a moment was never so
+            states[i] = checks[i].before
         if combine(states, at_least) is not now:
             break
     return start
