@@ -161,6 +161,10 @@ class Pipeline:
                 break
             except JournalBusyError as exc:
                 # Nothing is dropped: the queue fills, probes wait, and their slots are counted as skipped.
+                if self._stopping and attempt >= len(BUSY_PAUSES_S):
+                    # The stop must end some time; what could not be written is not observed, and said so.
+                    log.error("%d results could not be written before the stop: %s", len(batch.results), exc)
+                    return
                 pause = BUSY_PAUSES_S[min(attempt, len(BUSY_PAUSES_S) - 1)]
                 log.warning("the journal cannot be written (%s); trying again in %g s", exc, pause)
                 await asyncio.sleep(pause)
@@ -174,9 +178,7 @@ class Pipeline:
         self._note_missed(track, at, batch)
         track.last_started = at
         sample = sample_of(result, track.target.policy)
-        self._look_again |= (
-            track.is_reference or sample is Sample.BAD or sample is Sample.BLIND or track.local_streak > 0
-        )
+        self._look_again |= track.is_reference or sample is not Sample.GOOD or track.local_streak > 0
         track.failing = sample is Sample.BAD
         track.local_streak = track.local_streak + 1 if sample is Sample.BLIND else 0
         self._dirty.add(track.target.id)
