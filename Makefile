@@ -15,10 +15,15 @@ DEVELOPMENT := .venv/.installed-development
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run test check bench docs clean packages-run packages-test
+# Where `make install` puts things; a plain user may build the tree in DESTDIR.
+PREFIX ?= /opt/thongsuot
+DESTDIR ?=
+export PREFIX DESTDIR
+
+.PHONY: help run test check bench docs install uninstall clean packages-run packages-test
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUNTIME) ## Start the demo province on loopback with the daemon on it
 	@$(BIN)/thongsuot demo $(ARGS)
@@ -41,6 +46,12 @@ docs: $(DEVELOPMENT) ## Write again what is generated: schema, manual, dashboard
 	@$(BIN)/python -m exporters.metrics_manual
 	@$(BIN)/python -m exporters.rules
 	@$(BIN)/python -m exporters.dashboards
+
+install: packages-run ## Install as a service: PREFIX=/opt/thongsuot DESTDIR= PYTHON=/usr/bin/python3
+	@scripts/install.sh install
+
+uninstall: ## Remove the service; configuration and journal stay
+	@scripts/install.sh uninstall
 
 clean: ## Remove caches and built files; .venv stays
 	rm -rf build dist bench/out demo-state .coverage .hypothesis .mypy_cache .ruff_cache .pytest_cache \
