@@ -16,6 +16,7 @@ from config.problems import Findings, Loc, show_seconds
 from config.settings import AtLeast, RelaySettings
 from config.wording import unknown_word
 
+CIRCLES_LIMIT = 50  # chosen: each needs a walk over all services
 _MAIL_KINDS = frozenset({"smtp", "mailflow"})
 
 
@@ -51,7 +52,7 @@ def _circles(draft: Draft, findings: Findings) -> None:
     """Name every circle of needs once; after each, one link is cut and the rest looked at again."""
     order = {service.id: number for number, service in enumerate(draft.services)}
     needs = {s.id: [n for n in dict.fromkeys(n for _, n in s.needs) if n in order] for s in draft.services}
-    while True:
+    for _ in range(CIRCLES_LIMIT):
         try:
             graphlib.TopologicalSorter(needs).prepare()
         except graphlib.CycleError as exc:
@@ -134,7 +135,8 @@ def _peaks_apart(draft: Draft, findings: Findings) -> None:
                 words = f"the peak overlaps {other.event}.{other.id}, which lasts until {until}, for {shared}"
                 findings.mistake(peak.loc, words, at_key=True)
                 break
-        current.append(peak)
+        else:
+            current.append(peak)
 
 
 def _shared(one: PeakDraft, other: PeakDraft) -> str:
@@ -181,10 +183,11 @@ def _relay_where(relay: RelaySettings) -> tuple[str, int | None]:
 def _where(host: str, port: int | None) -> tuple[str, int | None]:
     """Name a mail server: by its host, and on loopback, where many share one host, by host and port."""
     host = host.lower().rstrip(".").strip("[]")
+    host = "127.0.0.1" if host == "localhost" else host
     try:
         loopback = ipaddress.ip_address(host).is_loopback
     except ValueError:
-        loopback = host == "localhost"
+        loopback = False
     return (host, port) if loopback else (host, None)
 
 

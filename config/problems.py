@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from probes.base import one_line
@@ -18,6 +19,7 @@ Loc = tuple[str | int, ...]  # the way from the top of the configuration to a va
 
 WHOLE_FILE: Final = "(file)"  # the path of a mistake that belongs to no key
 _PLAIN_KEY: Final = re.compile(r"[\w<-]+")
+PROBLEMS_LIMIT: Final = 500  # chosen: nobody reads more; the rest is counted
 _SHOWN: Final = 60  # chosen: characters of a user's own text repeated in a message
 
 
@@ -113,8 +115,13 @@ class Findings:
         Raises:
             ConfigError: with every mistake, sorted by place.
         """
-        if self.problems:
-            raise ConfigError(self.by_place(self.problems))
+        if not self.problems:
+            return
+        problems = self.by_place(self.problems)
+        if len(problems) > PROBLEMS_LIMIT:
+            more = f"and {len(problems) - PROBLEMS_LIMIT} more mistakes"
+            problems = [*problems[:PROBLEMS_LIMIT], Problem(problems[PROBLEMS_LIMIT].place, WHOLE_FILE, more)]
+        raise ConfigError(problems)
 
     def by_place(self, problems: Iterable[Problem]) -> list[Problem]:
         """Sort by file in reading order, then line and column; what is said twice is said once."""
@@ -164,8 +171,12 @@ def show_value(value: object) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `; did you mean 'port'?` for the nearest known word, or an empty string."""
-    word = word[:_SHOWN]
-    close = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return _nearest(word[:_SHOWN], tuple(known))
+
+
+@lru_cache(maxsize=512)  # the same slip, copied into hundreds of services, is looked up once
+def _nearest(word: str, known: tuple[str, ...]) -> str:
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     close.sort(key=lambda other: sorted(other) != sorted(word))  # swapped letters are the commonest slip
     return f"; did you mean '{close[0]}'?" if close else ""
 

@@ -109,9 +109,9 @@ def say(error: ValidationError, model: type[BaseModel], data: object, also_known
 
 def _joined(alternatives: Mapping[Loc, list[tuple[str, str]]], elsewhere: list[Loc]) -> Iterator[Found]:
     """Say the arms of a union as one expectation; not where an arm fits and the mistake lies deeper in it."""
-    places = [*alternatives, *elsewhere]
+    above = {place[:depth] for place in (*alternatives, *elsewhere) for depth in range(len(place))}
     for loc, options in alternatives.items():
-        if any(len(other) > len(loc) and other[: len(loc)] == loc for other in places):
+        if loc in above:
             continue
         wanted = " or ".join(dict.fromkeys(expected for expected, _ in options))
         came = next((came for _, came in options if "did you mean" in came), options[0][1])

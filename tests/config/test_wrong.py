@@ -61,3 +61,13 @@ def test_deep_nesting_is_refused_before_it_can_exhaust_the_stack(tmp_path: Path)
     deep.write_text("site: " + "[" * 100_000, "utf-8")
     with pytest.raises(ConfigError, match="nested more than 32 deep"):
         load(deep)
+
+
+def test_thousands_of_mistakes_are_counted_and_the_first_ones_said(tmp_path: Path) -> None:
+    file = tmp_path / "many.yaml"
+    checks = "".join(f"      c{i}: {{probe: icmp, hots: h}}\n" for i in range(2000))
+    file.write_text("site: {id: a, name: A}\nservices:\n  s:\n    needs: [zz, zz]\n    checks:\n" + checks, "utf-8")
+    with pytest.raises(ConfigError) as caught:
+        load(file)
+    assert len(caught.value.problems) == 501
+    assert caught.value.problems[-1].message == "and 3502 more mistakes"
