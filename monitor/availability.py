@@ -9,6 +9,7 @@ what it could have been.
 from __future__ import annotations
 
 import heapq
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,7 @@ from monitor.judge.service import combine
 from monitor.model import Change, Gap, State
 
 NOT_ENOUGH: Final = 0.95  # coverage under which no grade is given; chosen with the duty teams' reports in view
+Span = tuple[datetime, datetime]
 USABLE: Final = (State.UP, State.DEGRADED, State.CONGESTED)
 
 
@@ -66,6 +68,20 @@ class Share:
         return self.coverage >= NOT_ENOUGH
 
 
+def in_force(changes: Iterable[Change]) -> list[Change]:
+    """Return the changes that no later record took the place of, by date.
+
+    Args:
+        changes: in the order in which they were recorded; each overrides what came before from its own date on.
+    """
+    kept: list[Change] = []
+    for change in changes:
+        while kept and kept[-1].at >= change.at:
+            kept.pop()
+        kept.append(change)
+    return kept
+
+
 def timeline(changes: Iterable[Change], gaps: Iterable[Gap], period: Window, known_until: datetime) -> list[Segment]:
     """Lay out a check's states over a period, without holes; neighbours differ.
 
@@ -75,15 +91,11 @@ def timeline(changes: Iterable[Change], gaps: Iterable[Gap], period: Window, kno
         period: what to lay out.
         known_until: the last sign of life; nothing after it was observed.
     """
-    believed: list[tuple[datetime, State]] = []
-    for change in changes:
-        while believed and believed[-1][0] >= change.at:
-            believed.pop()
-        believed.append((change.at, change.state))
+    believed = [(c.at, c.state) for c in in_force(changes)]
     blind = [(max(g.start, period.start), min(g.end or period.end, period.end)) for g in gaps]
     if known_until < period.end:
         blind.append((max(known_until, period.start), period.end))
-    return _overlay(_segments(believed, period), _union(blind))
+    return _overlay(_segments(believed, period), _union(blind), State.UNKNOWN)
 
 
 def _segments(believed: Sequence[tuple[datetime, State]], period: Window) -> list[Segment]:
@@ -96,8 +108,8 @@ def _segments(believed: Sequence[tuple[datetime, State]], period: Window) -> lis
     return found
 
 
-def _union(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, datetime]]:
-    joined: list[tuple[datetime, datetime]] = []
+def _union(spans: Iterable[Span]) -> list[Span]:
+    joined: list[Span] = []
     for start, end in sorted(s for s in spans if s[0] < s[1]):
         if joined and start <= joined[-1][1]:
             joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
@@ -106,19 +118,18 @@ def _union(spans: Iterable[tuple[datetime, datetime]]) -> list[tuple[datetime, d
     return joined
 
 
-def _overlay(segments: Sequence[Segment], blind: Sequence[tuple[datetime, datetime]]) -> list[Segment]:
-    edges = sorted({t for s in segments for t in (s.start, s.end)} | {t for span in blind for t in span})
+def _overlay(segments: Sequence[Segment], spans: Sequence[Span], state: State) -> list[Segment]:
+    """Lay spans (sorted, apart) of one state over segments that cover the whole period."""
+    edges = sorted({t for s in segments for t in (s.start, s.end)} | {t for span in spans for t in span})
     pieces: list[Segment] = []
-    at_segment = at_blind = 0
+    at_segment = at_span = 0
     for start, end in pairwise(edges):
-        while at_segment < len(segments) and segments[at_segment].end <= start:
+        while segments[at_segment].end <= start:
             at_segment += 1
-        while at_blind < len(blind) and blind[at_blind][1] <= start:
-            at_blind += 1
-        unseen = at_blind < len(blind) and blind[at_blind][0] <= start
-        inside = at_segment < len(segments) and segments[at_segment].start <= start
-        state = segments[at_segment].state if inside and not unseen else State.UNKNOWN
-        pieces.append(Segment(start, end, state))
+        while at_span < len(spans) and spans[at_span][1] <= start:
+            at_span += 1
+        covered = at_span < len(spans) and spans[at_span][0] <= start
+        pieces.append(Segment(start, end, state if covered else segments[at_segment].state))
     return join(pieces)
 
 
@@ -168,33 +179,97 @@ def share(seconds: Mapping[State, float]) -> Share:
     return Share(value, (observed - down) / whole, (observed - down + unknown) / whole, observed / whole)
 
 
-def outages(segments: Sequence[Segment], changes: Sequence[Change], period: Window) -> list[Outage]:
-    """List the spans of being down with what is known of their edges.
+def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Window) -> list[Outage]:
+    """List a check's spans of being down with what is known of their edges.
 
-    An outage interrupted by unobserved time is one outage for each observed span: nobody saw it go on.
+    An outage interrupted by unobserved time is one outage for each observed span: nobody saw it go on. What began
+    before the end of one is not the next one's beginning.
+
+    Args:
+        segments: the check's timeline over the period.
+        changes: the changes it was made from, in the order in which they were recorded.
+        period: what the timeline covers.
     """
+    believed = in_force(changes)
+    dates = [c.at for c in believed]
     found: list[Outage] = []
-    for before, segment, after in zip([None, *segments], segments, [*segments[1:], None], strict=False):
+    for before, segment, after in _neighbours(segments):
         if segment.state is not State.DOWN:
             continue
-        began = _change_at(changes, State.DOWN, segment.start)
-        ended = next((c for c in reversed(changes) if c.at == segment.end), None)
+        began = believed[bisect_right(dates, segment.start) - 1]  # a DOWN segment is some change's doing
+        following = bisect_left(dates, segment.end)
+        changed = following < len(dates) and dates[following] == segment.end
+        floor = found[-1].end if found else period.start
         found.append(
             Outage(
                 start=segment.start,
                 end=segment.end,
-                earliest_start=max(began.earliest, period.start) if began else segment.start,
-                earliest_end=min(max(ended.earliest, segment.start), segment.end) if ended else segment.end,
-                open_start=before is None or before.state is State.UNKNOWN,
-                open_end=after is None or after.state is State.UNKNOWN,
-                fault=began.fault if began else "",
-                detail=began.detail if began else "",
+                earliest_start=max(began.earliest, floor),
+                earliest_end=max(believed[following].earliest, segment.start) if changed else segment.end,
+                open_start=_unseen(before),
+                open_end=_unseen(after),
+                fault=began.fault,
+                detail=began.detail,
             )
         )
     return found
 
 
-def _change_at(changes: Sequence[Change], state: State, at: datetime) -> Change | None:
-    """Return the change that was in force at a moment, if it was to this state."""
-    past = [c for c in changes if c.at <= at]
-    return past[-1] if past and past[-1].state is state else None
+def service_outages(
+    segments: Sequence[Segment],
+    checks: Sequence[tuple[Sequence[Segment], Sequence[Outage]]],
+    at_least: int,
+    period: Window,
+) -> list[Outage]:
+    """List a service's spans of being down; their edges are as uncertain as those of its checks together.
+
+    Args:
+        segments: the service's timeline over the period.
+        checks: timeline and outages of each of its checks.
+        at_least: the service's rule, see `combine`.
+        period: what the timelines cover.
+    """
+    longest = [_overlay(line, _union((o.earliest_start, o.start) for o in down), State.DOWN) for line, down in checks]
+    shortest = [_overlay(line, _union((o.earliest_end, o.end) for o in down), State.UP) for line, down in checks]
+    widest = [s for s in service_timeline(longest, at_least, period) if s.state is State.DOWN]
+    narrowest = [s for s in service_timeline(shortest, at_least, period) if s.state is State.DOWN]
+    starts, certain = [s.start for s in widest], [s.start for s in narrowest]
+    found: list[Outage] = []
+    for before, segment, after in _neighbours(segments):
+        if segment.state is not State.DOWN:
+            continue
+        start, end = segment.start, segment.end
+        sure = narrowest[i].end if (i := bisect_left(certain, end) - 1) >= 0 else start
+        floor = found[-1].end if found else period.start
+        began = _deciding(start, [down for _, down in checks])
+        found.append(
+            Outage(
+                start=start,
+                end=end,
+                earliest_start=max(widest[bisect_right(starts, start) - 1].start, floor),
+                earliest_end=max(sure, start),
+                open_start=_unseen(before),
+                open_end=_unseen(after),
+                fault=began.fault,
+                detail=began.detail,
+            )
+        )
+    return found
+
+
+def _neighbours(segments: Sequence[Segment]) -> Iterable[tuple[Segment | None, Segment, Segment | None]]:
+    return zip([None, *segments], segments, [*segments[1:], None], strict=False)
+
+
+def _unseen(neighbour: Segment | None) -> bool:
+    return neighbour is None or neighbour.state is State.UNKNOWN
+
+
+def _deciding(moment: datetime, checks: Iterable[Sequence[Outage]]) -> Outage:
+    """Return the outage under way at a moment that began last: the one too many."""
+    under_way = []
+    for down in checks:
+        i = bisect_right(down, moment, key=lambda o: o.start) - 1
+        if i >= 0 and moment < down[i].end:
+            under_way.append(down[i])
+    return max(under_way, key=lambda o: o.start)

@@ -15,7 +15,7 @@ from config.plan import Plan, ServicePlan, Target, Window
 from monitor import availability
 from monitor.availability import Outage, Segment
 from monitor.history import History, Responses
-from monitor.model import Change, Incident, SlotCount, State
+from monitor.model import Incident, SlotCount, State
 
 PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
 RATIO_DIGITS: Final = 6  # more would claim to know fractions of a second in a month
@@ -59,7 +59,7 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
         mine = changes.get(target.id, [])
         segments = availability.timeline(mine, gaps.get(target.id, []), period, known_until)
         checks[target.id] = Line(segments, availability.outages(segments, mine, period))
-    services = {s.id: _service_line(s, checks, changes, period) for s in plan.services}
+    services = {s.id: _service_line(s, checks, period) for s in plan.services}
     return Figures(
         plan,
         title,
@@ -72,12 +72,10 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
     )
 
 
-def _service_line(
-    service: ServicePlan, checks: Mapping[str, Line], changes: Mapping[str, Sequence[Change]], period: Window
-) -> Line:
-    segments = availability.service_timeline([checks[t.id].segments for t in service.targets], service.at_least, period)
-    deciding = sorted((c for t in service.targets for c in changes.get(t.id, [])), key=lambda c: c.at)
-    return Line(segments, availability.outages(segments, deciding, period))
+def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Window) -> Line:
+    lines = [(checks[t.id].segments, checks[t.id].outages) for t in service.targets]
+    segments = availability.service_timeline([s for s, _ in lines], service.at_least, period)
+    return Line(segments, availability.service_outages(segments, lines, service.at_least, period))
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:

@@ -12,6 +12,7 @@ from monitor.model import State
 
 NEVER: Final = datetime.min.replace(tzinfo=UTC)  # since when a check is unknown that was never seen
 USABLE: Final = frozenset({State.UP, State.DEGRADED, State.CONGESTED})
+_WORST_FIRST: Final = sorted(USABLE, key=lambda s: s.severity, reverse=True)
 
 
 def combine(states: Sequence[State], at_least: int) -> State:
@@ -20,14 +21,15 @@ def combine(states: Sequence[State], at_least: int) -> State:
     Three-valued: DOWN only when the unknown ones could not save it, UNKNOWN when they decide.
     A service that works with part of its checks failing is DEGRADED.
     """
-    usable = sum(s in USABLE for s in states)
-    unknown = sum(s is State.UNKNOWN for s in states)
+    unknown, down = states.count(State.UNKNOWN), states.count(State.DOWN)
+    usable = len(states) - unknown - down
     if usable + unknown < at_least:
         return State.DOWN
     if usable < at_least:
         return State.UNKNOWN
-    worst = max((s for s in states if s is not State.UNKNOWN), key=lambda s: s.severity, default=State.UNKNOWN)
-    return State.DEGRADED if worst is State.DOWN else worst
+    if down:
+        return State.DEGRADED
+    return next(s for s in _WORST_FIRST if s in states)
 
 
 @dataclass(frozen=True, slots=True)
