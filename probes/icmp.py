@@ -32,7 +32,7 @@ from probes.base import (
 )
 from probes.icmp_engine import Engine, Outcome, Plan
 from probes.icmp_socket import Flow, open_icmp
-from probes.net import Address, resolve
+from probes.net import Address, resolve, speaker
 
 MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what was lost
 LEAST_WAIT_S: Final = 0.1  # chosen: a round that could wait less than this for its last echo is a wrong setting
@@ -119,7 +119,7 @@ def _judge(settings: Settings, address: Address, outcome: Outcome) -> None:
         raise ProbeError(Fault.LOCAL, f"{lost} of {sent} echoes lost while our own receive buffer overflowed")
     if outcome.refusals:
         (who, what), times = Counter(outcome.refusals).most_common(1)[0]
-        raise ProbeError(Fault.UNREACHABLE, f"{who or 'the network'} answered: {what} ({times} of {sent} echoes)")
+        raise ProbeError(Fault.UNREACHABLE, f"{speaker(who)}: {what} ({times} of {sent} echoes)")
     if lost < sent:
         allowed = f"at most {settings.max_loss:.0%} allowed"
         raise ProbeError(Fault.TIMEOUT, f"{lost} of {sent} echoes lost, {allowed}")

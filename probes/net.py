@@ -295,8 +295,22 @@ def connect_error(code: int, address: Address, sock: socket.socket | None = None
     text = f"{os.strerror(code)} ({address.ip} port {address.port})"
     if sock is None or code not in _SAID_BY_NETWORK:
         return OSError(code, text)
-    who = next((error.who for error in queued_errors(sock) if error.who), "the network")
-    return ProbeError(Fault.UNREACHABLE, f"{who} answered: {text}")
+    who = next((error.who for error in queued_errors(sock) if error.who), "")
+    return ProbeError(Fault.UNREACHABLE, f"{speaker(who)}: {text}")
+
+
+def speaker(who: str) -> str:
+    """Say who sent an ICMP error: a router by its address, or we ourselves, when the next hop does not answer."""
+    if not who:
+        return "the network answered"
+    if ipaddress.ip_address(who).is_loopback:
+        return f"{who} answered"
+    with socket.socket(_family_of(who), socket.SOCK_DGRAM) as sock:
+        try:
+            sock.bind((who, 0))
+        except OSError:
+            return f"{who} answered"
+    return "our own host found no way to the next hop"
 
 
 class QueuedError(NamedTuple):

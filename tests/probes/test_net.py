@@ -9,7 +9,17 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, Tools
-from probes.net import LINE_LIMIT, Address, Resolver, _alternating, connect, connect_error, open_stream, resolve
+from probes.net import (
+    LINE_LIMIT,
+    Address,
+    Resolver,
+    _alternating,
+    connect,
+    connect_error,
+    open_stream,
+    resolve,
+    speaker,
+)
 from tests.probes.probing import open_sockets
 from tests.servers import byte_server, deaf_port, endless_line_server, refused_port, silent_server, talk_server
 
@@ -248,6 +258,12 @@ def test_the_same_error_is_ours_at_once_and_the_networks_later(code: int) -> Non
     assert later.fault is Fault.UNREACHABLE
     assert later.detail.startswith("the network answered: ")
     assert "192.0.2.1 port 80" in later.detail
+
+
+def test_who_sent_an_error_is_said_in_words() -> None:
+    assert speaker("") == "the network answered"
+    assert speaker("192.0.2.1") == "192.0.2.1 answered"
+    assert speaker("2001:db8::1") == "2001:db8::1 answered"
 
 
 # Streams

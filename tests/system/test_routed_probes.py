@@ -26,7 +26,11 @@ SETTINGS: dict[str, dict[str, object]] = {
 def network() -> Iterator[Network]:
     with Network(uplinks=("vnpt", "viettel"), places=("mail", "portal")) as network:
         # Linux sends an ICMP error a second to one address; the tests are faster than that.
-        network.router.sysctl(ipv4__icmp_ratelimit="0", ipv6__icmp__ratelimit="0")
+        for namespace in (network.router, network.monitor):
+            namespace.sysctl(ipv4__icmp_ratelimit="0", ipv6__icmp__ratelimit="0")
+        network.monitor.sysctl(  # a neighbour is given up after three tries, by default a second apart
+            ipv4__neigh__vnpt__retrans_time_ms="50", ipv6__neigh__vnpt__retrans_time_ms="50"
+        )
         yield network
 
 
@@ -68,6 +72,16 @@ def test_a_router_without_a_route_makes_it_unreachable_and_not_our_fault(
     if kind == "icmp":
         assert reading.facts["refused_by"] == router
         assert reading.detail.endswith("(3 of 3 echoes)")
+
+
+@pytest.mark.parametrize(
+    ("kind", "host"),  # by IPv4 the network's rules send what has a source address to the router, neighbours included
+    [("icmp", "10.0.1.77"), ("icmp", "fd00:0:1::77"), ("tcp", "fd00:0:1::77"), ("dns", "fd00:0:1::77")],
+)
+def test_a_neighbour_that_is_not_there_is_unreachable_in_our_own_words(network: Network, kind: str, host: str) -> None:
+    reading = probe(network, kind, host)
+    assert reading.fault is Fault.UNREACHABLE, reading.detail
+    assert reading.detail.startswith("our own host found no way to the next hop: ")
 
 
 @pytest.mark.parametrize(("version", "words"), [(4, "TTL expired on the way"), (6, "hop limit expired on the way")])
