@@ -12,6 +12,7 @@ import hashlib
 import heapq
 import itertools
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from typing import Final
 from config.plan import Target
 from monitor.board import Board
 from monitor.model import Result, SlotCount, SlotEnd
-from probes.base import Reading, Tools, measure, utc_now
+from probes.base import Tools, measure, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +53,23 @@ class _Job:
     """A check on the schedule."""
 
     target: Target
-    due: float = 0.0  # the next slot, monotonic seconds
+    due: float = math.inf  # the next slot, monotonic seconds
     every_s: float = 0.0  # the interval that led to it
+    edge: float = math.inf  # when another interval begins: this one's slots end there
     running: asyncio.Task[None] | None = None
-    waiting: float | None = None  # a slot that came while the run before was still going
+    slot: float | None = None  # of the run under way; None for a fast run
+    waiting: float | None = None  # the newest slot that has come and is not begun: for the run before, or for a place
+    again: float | None = None  # when a fast run was due that is not begun, for the same reasons
+    queued: bool = False  # stands in the line for a place
     recheck: float | None = None  # a fast run asked for
-    again: bool = False  # a fast run fell due while a run was under way
     attempt: int = 0  # number of fast runs since the last scheduled one
 
 
 class Scheduler:
-    """Runs every target's probe when it is due and hands Results to a bounded queue."""
+    """Runs every target's probe when it is due and hands Results to a bounded queue.
+
+    Time is the running loop's, so that a loop with a time of its own simulates hours at once.
+    """
 
     def __init__(
         self,
@@ -82,7 +89,7 @@ class Scheduler:
         self._clock = clock
         self._heap: list[tuple[float, int, str, bool]] = []  # due, tie-breaker, check, is a recheck
         self._order = itertools.count()
-        self._queue: deque[tuple[_Job, float, bool]] = deque()  # due, but over the cap
+        self._line: deque[_Job] = deque()  # due, and waiting for a place; each check once
         self._running: set[asyncio.Task[None]] = set()
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
         self._wake = asyncio.Event()
@@ -120,18 +127,31 @@ class Scheduler:
 
     async def _stop(self) -> None:
         self._stopping = True
+        now = self._now()
         running = list(self._running)
         for task in running:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
+        for job in self._jobs.values():
+            if job.running is not None and job.slot is not None:
+                # Cancelled before its first step: a task that never began cannot say so itself.
+                self._end_slot(job, job.slot, SlotEnd.LOST)
+            if job.due <= now + TICK_S / 2:
+                self._give_up_waiting(job, SlotEnd.LOST)
+                job.waiting = self._come_to(job, now)
+            self._give_up_waiting(job, SlotEnd.LOST)
+            job.running = job.slot = None
+        self._line.clear()
+        self._running.clear()
+        self._board.running = 0
 
     def request(self, check: str, delay_s: float) -> None:
-        """Ask for a run of a check besides its slots. A run under way, or a slot that is nearly due, serves as well."""
+        """Ask for a run of a check besides its slots. One asked for already, or a slot due by then, serves as well."""
         job = self._jobs.get(check)
-        if job is None:
+        if job is None or self._stopping:
             return
         due = self._now() + max(delay_s, 0.0)
-        if (job.recheck is not None and job.recheck <= due) or (job.due <= due and job.due > self._now()):
+        if (job.recheck is not None and job.recheck <= due) or job.due <= due:
             return
         job.recheck = due
         heapq.heappush(self._heap, (due, next(self._order), check, True))
@@ -149,110 +169,132 @@ class Scheduler:
     def _wall(self, due: float) -> datetime:
         return self._clock() - timedelta(seconds=self._now() - due)
 
+    # Planning.
+
     def _plan_next(self, job: _Job, after: float) -> None:
+        """Find the first slot after a moment (a slot, or the start), at the interval that is in force by then."""
         target = job.target
-        moment = self._wall(after)
+        job.every_s, job.edge = target.every_s, math.inf
+        if target.rates:
+            self._plan_by_rates(job, after)
+        else:
+            job.due = next_slot(target.id, job.every_s, after)
+        heapq.heappush(self._heap, (job.due, next(self._order), target.id, False))
+
+    def _plan_by_rates(self, job: _Job, after: float) -> None:
+        target, moment = job.target, self._wall(after)
         job.every_s = target.interval_at(moment)
         job.due = next_slot(target.id, job.every_s, after)
-        ends = self._wall(job.due)
-        for rate in target.rates:
+        for edge in (e for rate in target.rates for e in (rate.window.start, rate.window.end)):
+            if edge <= moment:
+                continue
+            at_edge = after + (edge - moment).total_seconds()
+            if at_edge > job.due:
+                job.edge = at_edge
+                return
             # A peak that begins, or ends, before the next slot: from that edge on its own slots count.
-            for edge in (rate.window.start, rate.window.end):
-                if moment < edge < ends:
-                    at_edge = after + (edge - moment).total_seconds()
-                    job.every_s = target.interval_at(edge)
-                    job.due = min(job.due, next_slot(target.id, job.every_s, at_edge))
-                    ends = self._wall(job.due)
-        heapq.heappush(self._heap, (job.due, next(self._order), target.id, False))
+            job.every_s = target.interval_at(edge)
+            job.due = next_slot(target.id, job.every_s, max(at_edge - TICK_S, after))
+
+    def _come_to(self, job: _Job, now: float) -> float:
+        """Plan the slot after `now`; return the newest that has come.
+
+        Slots before that one passed while the loop stood still: lost.
+        """
+        while True:
+            passed = int((min(now, job.edge) - job.due) // job.every_s)
+            if passed > 0:
+                self._end_slot(job, job.due, SlotEnd.LOST, passed)
+                job.due += passed * job.every_s
+            slot = job.due
+            self._plan_next(job, slot)
+            if job.due > now + TICK_S / 2:
+                return slot
+            self._end_slot(job, slot, SlotEnd.LOST)
+
+    # Starting.
 
     def _start_due(self, now: float) -> None:
         while self._heap and self._heap[0][0] <= now + TICK_S / 2:
             due, _, check, is_recheck = heapq.heappop(self._heap)
             job = self._jobs[check]
             if is_recheck:
-                if job.recheck == due:
-                    job.recheck = None
-                    if job.running is None:
-                        self._start(job, due, recheck=True)
-                    else:
-                        # The run under way began before whatever it is that asks: it proves nothing of it.
-                        job.again = True
-                continue
-            if due != job.due:
+                if job.recheck != due:
+                    continue  # asked for anew since, for an earlier moment
+                job.recheck = None
+                # A run under way began before whatever it is that asks, and proves nothing of it.
+                job.again = due
+            elif job.due != due:
                 continue  # planned anew since
-            self._start_slot(job, due, now)
-            self._plan_next(job, max(due, now))
-        self._drain_queue(now)
+            else:
+                self._give_up_waiting(job, SlotEnd.SKIPPED)
+                job.waiting = self._come_to(job, now)
+            self._line_up(job)
+        self._fill_places()
 
-    def _start_slot(self, job: _Job, due: float, now: float) -> None:
-        # Slots that passed while the loop stood still were not observed; only the newest may still be run.
-        missed = int((now - due) // job.every_s)
-        if missed > 0:
-            self._end_slot(job.target.id, due, SlotEnd.LOST, missed)
-            due += missed * job.every_s
-        if job.running is not None:
-            if job.waiting is not None:
-                self._end_slot(job.target.id, job.waiting, SlotEnd.SKIPPED)
-            job.waiting = due
-            return
-        self._start(job, due, recheck=False)
+    def _give_up_waiting(self, job: _Job, end: SlotEnd) -> None:
+        if job.waiting is not None:
+            self._end_slot(job, job.waiting, end)
+            job.waiting = None
 
-    def _start(self, job: _Job, due: float, *, recheck: bool) -> None:
-        if len(self._running) >= self._cap:
-            self._queue.append((job, due, recheck))
-            return
-        job.attempt = job.attempt + 1 if recheck else 0
-        task = asyncio.get_running_loop().create_task(self._probe(job, due, job.attempt, self._now() - due))
-        job.running = task
-        self._running.add(task)
+    def _line_up(self, job: _Job) -> None:
+        """Let a check that has something to run wait for a place, unless its run before still goes on.
+
+        First come, first served, and late rather than never: over the cap all checks run less often, none never.
+        """
+        if job.running is None and not job.queued and (job.waiting is not None or job.again is not None):
+            job.queued = True
+            self._line.append(job)
+
+    def _fill_places(self) -> None:
+        while self._line and len(self._running) < self._cap:
+            job = self._line.popleft()
+            job.queued = False
+            self._start(job, self._now())
         self._board.running = len(self._running)
 
-    def _drain_queue(self, now: float) -> None:
-        for _ in range(len(self._queue)):
-            if len(self._running) >= self._cap:
-                return
-            job, due, recheck = self._queue.popleft()
-            if job.running is not None or now - due > job.every_s / 2:
-                if not recheck:
-                    self._end_slot(job.target.id, due, SlotEnd.SKIPPED)
-                continue
-            self._start(job, due, recheck=recheck)
+    def _start(self, job: _Job, now: float) -> None:
+        slot = job.waiting
+        due = job.again if slot is None else slot
+        if due is None:
+            return
+        # A slot's run serves a fast run that was asked for as well.
+        job.slot, job.waiting, job.again = slot, None, None
+        job.attempt = job.attempt + 1 if slot is None else 0
+        job.running = asyncio.get_running_loop().create_task(self._probe(job, due, now - due))
+        self._running.add(job.running)
 
-    async def _probe(self, job: _Job, due: float, attempt: int, lateness_s: float) -> None:
-        target = job.target
+    async def _probe(self, job: _Job, due: float, lateness_s: float) -> None:
+        target, attempt = job.target, job.attempt
         slot, started = self._wall(due), self._clock()
         ended = False
         try:
             reading = await measure(
                 target.probe, target.settings, timeout_s=target.timeout_s, path=target.path, tools=self._tools
             )
-            await self._results.put(_result(target, slot, started, lateness_s, attempt, reading))
+            await self._results.put(
+                Result(target.site, target.id, target.path_id, slot, started, lateness_s, attempt, reading)
+            )
             ended = True
         finally:
-            self._finish(job, due, attempt, lateness_s, ended=ended)
+            self._finish(job, lateness_s, ended=ended)
 
-    def _finish(self, job: _Job, due: float, attempt: int, lateness_s: float, *, ended: bool) -> None:
+    def _finish(self, job: _Job, lateness_s: float, *, ended: bool) -> None:
         if job.running is not None:
             self._running.discard(job.running)
-        job.running = None
-        self._board.running = len(self._running)
-        if attempt == 0:
+        if job.slot is not None:
             end = SlotEnd.LOST if not ended else SlotEnd.LATE if lateness_s > LATE_S else SlotEnd.DONE
-            self._end_slot(job.target.id, due, end)
+            self._end_slot(job, job.slot, end)
             self._board.lateness.observe(max(lateness_s, 0.0))
-        waiting, job.waiting = job.waiting, None
-        if waiting is not None:
-            if not self._stopping and self._now() - waiting <= job.every_s / 2:
-                self._start(job, waiting, recheck=False)
-            else:
-                self._end_slot(job.target.id, waiting, SlotEnd.LOST if self._stopping else SlotEnd.SKIPPED)
-        if job.again and not self._stopping:
-            job.again = False
-            self.request(job.target.id, 0.0)
-        if self._queue and not self._stopping:
-            self._wake.set()
+        job.running = job.slot = None
+        if not self._stopping:
+            if job.waiting is not None and self._now() - job.waiting > job.every_s / 2:
+                self._give_up_waiting(job, SlotEnd.SKIPPED)  # nearer to the next one than to its own time
+            self._line_up(job)
+            self._fill_places()
 
-    def _end_slot(self, check: str, due: float, end: SlotEnd, count: int = 1) -> None:
+    def _end_slot(self, job: _Job, due: float, end: SlotEnd, count: int = 1) -> None:
+        check = job.target.id
         hour = self._wall(due).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         ends = self._counts.setdefault((check, hour), {})
         ends[end] = ends.get(end, 0) + count
@@ -260,9 +302,3 @@ class Scheduler:
         view.slots[end] += count
         if end in (SlotEnd.SKIPPED, SlotEnd.LOST):
             view.recent.extend([False] * min(count, 60))
-
-
-def _result(
-    target: Target, slot: datetime, started: datetime, lateness_s: float, attempt: int, reading: Reading
-) -> Result:
-    return Result(target.site, target.id, target.path_id, slot, started, lateness_s, attempt, reading)
