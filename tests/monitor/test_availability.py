@@ -435,7 +435,7 @@ def lives(draw: st.DrawFn) -> tuple[list[Change], list[int]]:
         doubt = draw(st.integers(0, 12))
         earliest = second + draw(st.integers(0, 20))
         second = earliest + doubt
-        if second > SECONDS:
+        if second >= SECONDS:
             break  # what is only found out after the period is not in its report
         changes.append(change("a", state, second, earliest=earliest))
         truth.append(earliest + draw(st.integers(0, doubt)))
