@@ -1,0 +1,116 @@
+"""The other side: Debian's blackbox_exporter on the same load, asked by a paced client or by a real Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+import uvloop
+
+from bench.daemon import Window
+from bench.targets import EVERY_S, MODULES, Check, scrape_configuration
+from bench.usage import Usage, usage
+from monitor.scheduler import TICK_S, next_slot
+from tests.servers import LOOPBACK
+from tests.system.servers_metrics import BlackboxExporter, Prometheus
+
+CONNECTIONS: Final = 20  # kept alive by the client; chosen: more than are ever busy at this rate
+DISCOVERY_S: Final = 5.0  # a Prometheus gathers targets so long before its first scrape
+_WELL: Final = b"\nprobe_success 1\n"
+
+
+@dataclass(slots=True)
+class _Count:
+    probes: int = 0
+    good: int = 0
+
+
+class _PacedClient:
+    """Asks for each check's probe at its own slot, as our scheduler would start it; its CPU is not counted."""
+
+    def __init__(self, session: aiohttp.ClientSession, port: int, checks: Sequence[Check]) -> None:
+        self._session = session
+        self._base = f"http://{LOOPBACK}:{port}"
+        self._queries = {check.id: check.query for check in checks}
+        self._loop = asyncio.get_running_loop()
+        now = self._loop.time()
+        self._slots = [(next_slot(check.id, EVERY_S, now), check.id) for check in checks]
+        heapq.heapify(self._slots)
+        self._asking: set[asyncio.Task[None]] = set()
+        self.count = _Count()
+
+    async def run(self) -> None:
+        """Ask until cancelled; then give up what is under way."""
+        try:
+            await self._pace()
+        finally:
+            for task in tuple(self._asking):
+                task.cancel()
+            await asyncio.gather(*self._asking, return_exceptions=True)
+
+    async def _pace(self) -> None:
+        while True:
+            now = self._loop.time()
+            while self._slots[0][0] <= now + TICK_S / 2:
+                due, check = self._slots[0]
+                task = asyncio.create_task(self._ask(self._queries[check]))
+                self._asking.add(task)
+                task.add_done_callback(self._asking.discard)
+                heapq.heapreplace(self._slots, (next_slot(check, EVERY_S, max(due, now)), check))
+            await asyncio.sleep(max(self._slots[0][0] - now, 0.0) + TICK_S / 2)
+
+    async def _ask(self, query: str) -> None:
+        async with self._session.get(self._base + query) as answer:
+            body = await answer.read()
+        self.count.probes += 1
+        self.count.good += answer.status == 200 and _WELL in body
+
+
+def run_blackbox(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Window:
+    """Have blackbox_exporter probe the load by the paced client, and watch it for a window."""
+    with BlackboxExporter(MODULES) as exporter:
+        return uvloop.run(_paced(exporter, checks, warm_s, window_s))
+
+
+async def _paced(exporter: BlackboxExporter, checks: Sequence[Check], warm_s: float, window_s: float) -> Window:
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=60.0)
+    async with aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"}) as session:
+        client = _PacedClient(session, exporter.port, checks)
+        pacer = asyncio.create_task(client.run())
+        await asyncio.sleep(warm_s)
+        before, count = usage(exporter.pid), _Count(client.count.probes, client.count.good)
+        await asyncio.sleep(window_s)
+        after = usage(exporter.pid)
+        probes, good = client.count.probes - count.probes, client.count.good - count.good
+        pacer.cancel()
+        await asyncio.gather(pacer, return_exceptions=True)
+    return _window(before, after, probes, good)
+
+
+def _window(before: Usage, after: Usage, probes: int, good: int) -> Window:
+    return Window(
+        probes_per_s=probes / (after.at - before.at),
+        good_ratio=good / probes,
+        cpu_per_probe_us=(after.cpu_s - before.cpu_s) / probes * 1e6,
+        rss_bytes=after.rss_bytes,
+    )
+
+
+def run_prometheus(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Window:
+    """Have blackbox_exporter probe the load for a real Prometheus, and watch both processes for a window."""
+    with BlackboxExporter(MODULES) as exporter:
+        text = scrape_configuration(checks, exporter.port)
+        with Prometheus({}, config=text) as prometheus:
+            time.sleep(DISCOVERY_S + warm_s)
+            before = usage(exporter.pid, prometheus.pid)
+            time.sleep(window_s)
+            after = usage(exporter.pid, prometheus.pid)
+            span = f"[{round(window_s)}s]"
+            probes = prometheus.value(f"sum(count_over_time(probe_success{span}))")
+            good = prometheus.value(f"sum(sum_over_time(probe_success{span}))")
+    return _window(before, after, round(probes), round(good))
