@@ -191,10 +191,12 @@ class Journal:
         try:
             with self._db:
                 yield
-        except sqlite3.OperationalError as exc:
+        except sqlite3.Error as exc:
             # A check's number taken in the transaction that failed is not in the file.
             self._check_no.clear()
-            raise JournalBusyError(str(exc)) from exc
+            if isinstance(exc, sqlite3.OperationalError):
+                raise JournalBusyError(str(exc)) from exc
+            raise
 
     async def _insist(self, work: Callable[[], None]) -> None:
         """Do a small write again until it goes through: what it notes has already happened outside."""
@@ -228,8 +230,11 @@ class Journal:
             [(site, check, _MEMORY.dump_json(m).decode()) for check, m in batch.memories.items()],
         )
         db.executemany(
-            "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_incident_row(i) for i in batch.incidents.values()],
+            # Not OR REPLACE: that would let a second open incident of a subject delete the first.
+            "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            " state = excluded.state, began_ms = excluded.began_ms, confirmed_ms = excluded.confirmed_ms,"
+            " ended_ms = excluded.ended_ms, parent = excluded.parent, told = excluded.told, detail = excluded.detail",
+            [_incident_row(i) for i in sorted(batch.incidents.values(), key=lambda i: i.ended_at is None)],
         )
         db.executemany(
             "INSERT INTO outbox (site, incident, kind, channel, message_id, thread_id, notice, created_ms,"

@@ -1,0 +1,588 @@
+"""The journal on a real file: one transaction a batch, nothing lost by a cut, wrong files refused in words."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from monitor.journal import (
+    FILE_NAME,
+    Batch,
+    Journal,
+    JournalBusyError,
+    JournalError,
+    Recovered,
+    from_ms,
+    migrations,
+    pack_body,
+    to_ms,
+)
+from monitor.judge.outage import Memory
+from monitor.model import EventKind, SlotCount, State
+from probes.base import Fault, Reading
+from tests.monitor.builders import SITE, at, bad, change, duty, gap, good, incident, notice
+
+VERSION_1 = Path(__file__).with_name("journal_v1.sql")
+
+
+@contextlib.asynccontextmanager
+async def opened(state_dir: Path, site: str = SITE) -> AsyncIterator[Journal]:
+    journal = await Journal.open(state_dir, site)
+    try:
+        yield journal
+    finally:
+        await journal.close()
+
+
+async def begin(journal: Journal, seconds: float = 0, digest: str = "d1", text: str = "site: {}\n") -> Recovered:
+    return await journal.begin_run(at(seconds), digest, "0.1.0", text)
+
+
+async def recovered(state_dir: Path, seconds: float = 1000) -> Recovered:
+    async with opened(state_dir) as journal:
+        return await begin(journal, seconds)
+
+
+def rows(state_dir: Path, sql: str) -> list[tuple[object, ...]]:
+    """Ask the file itself, as somebody with the sqlite3 shell would."""
+    with contextlib.closing(sqlite3.connect(state_dir / FILE_NAME)) as db:
+        return db.execute(sql).fetchall()
+
+
+async def ask(state_dir: Path, sql: str) -> list[tuple[object, ...]]:
+    return await asyncio.to_thread(rows, state_dir, sql)
+
+
+# Times and bodies.
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(2200, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001  see timezones
+def test_a_moment_survives_to_the_millisecond_and_never_moves_forward(moment: datetime) -> None:
+    kept = from_ms(to_ms(moment))
+    assert timedelta() <= moment - kept < timedelta(milliseconds=1)
+    assert to_ms(kept) == to_ms(moment)
+
+
+def test_a_body_holds_only_what_there_is() -> None:
+    assert pack_body(Reading(None, "", 0.5)) == b"{}"
+    full = Reading(
+        Fault.CONTENT,
+        "status 503, expected 200",
+        0.5,
+        {"connect": 0.0012345},
+        {"status_code": 503.0},
+        {"peer": "127.0.0.1"},
+        (0.0105, None),
+    )
+    assert orjson.loads(pack_body(full)) == {
+        "d": "status 503, expected 200",
+        "p": {"connect": 1234},
+        "r": [10500, None],
+        "v": {"status_code": 503.0},
+        "f": {"peer": "127.0.0.1"},
+    }
+
+
+# One transaction.
+
+
+def everything() -> Batch:
+    return Batch(
+        results=[
+            good("mail.smtp", 0, took_s=0.025),
+            bad("mail.smtp", 30, Fault.REFUSED, detail="từ chối", path="vnpt"),
+        ],
+        changes=[change("mail.smtp", State.DOWN, 30, confirmed=40, earliest=0, fault="refused", detail="từ chối")],
+        gaps=[gap("portal.home", 5, None), gap("mail.smtp", 1, 2, "missed")],
+        memories={"mail.smtp": Memory(state=State.DOWN, since=at(30), bad=3, first_bad=at(30), history="uud")},
+        incidents={1: incident(1, "mail", 30, detail="SMTP: từ chối")},
+        duties=[duty("opened-1")],
+        slots=[SlotCount("mail.smtp", at(0), done=2, late=1, skipped=0, lost=4)],
+    )
+
+
+async def test_a_batch_is_found_again_whole(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        first = await begin(journal)
+        assert first == Recovered({}, {}, {}, [], {}, 1, None, False)
+        batch = everything()
+        await journal.commit(batch, at(41))
+        await journal.end_run(at(50))
+    found = await recovered(tmp_path)
+    assert found.memories == batch.memories
+    assert found.open_gaps == {"portal.home": gap("portal.home", 5, None)}
+    assert found.open_incidents == batch.incidents
+    assert found.recent_incidents == []
+    assert found.last_changes == {"mail.smtp": batch.changes[0]}
+    assert found.next_incident == 2
+    assert (found.alive, found.stopped) == (at(50), True)
+
+
+async def test_results_are_rows_that_a_person_can_read(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(everything(), at(41))
+    assert await ask(tmp_path, "SELECT name, path, started_utc, attempt, duration_ms, fault FROM results_readable") == [
+        ("mail.smtp", "", "2027-02-05 17:00:00", 0, 25.0, ""),
+        ("mail.smtp", "vnpt", "2027-02-05 17:00:30", 0, 10000.0, "refused"),
+    ]
+    assert await ask(tmp_path, "SELECT subject, state, at_utc, confirmed_utc, detail FROM changes_readable") == [
+        ("mail.smtp", "down", "2027-02-05 17:00:30", "2027-02-05 17:00:40", "từ chối")
+    ]
+    assert await ask(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    assert await ask(tmp_path, "PRAGMA journal_mode") == [("wal",)]
+
+
+async def test_an_empty_batch_is_a_sign_of_life(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(), at(77))
+    found = await recovered(tmp_path)
+    assert (found.alive, found.stopped) == (at(77), False)
+
+
+TABLES = ("results", "checks", "changes", "gaps", "memories", "incidents", "slots")
+
+
+async def test_a_batch_with_one_bad_statement_leaves_nothing(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(duties=[duty("twice")]), at(1))
+        batch = everything()
+        batch.duties = [duty("once"), duty("twice")]  # the last statement but two: nearly all is written by then
+        with pytest.raises(sqlite3.IntegrityError, match="message_id"):
+            await journal.commit(batch, at(99))
+    for table in TABLES:
+        assert await ask(tmp_path, f"SELECT count(*) FROM {table}") == [(0,)], table
+    assert await ask(tmp_path, "SELECT message_id FROM outbox") == [("<twice@lang-son>",)]
+    assert (await recovered(tmp_path)).alive == at(1)
+
+
+async def test_results_after_a_failed_batch_find_their_check(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(duties=[duty("twice")]), at(1))
+        with pytest.raises(sqlite3.IntegrityError):
+            await journal.commit(Batch(results=[good("mail.smtp", 1)], duties=[duty("twice")]), at(2))
+        await journal.commit(Batch(results=[good("portal.home", 3), good("mail.smtp", 3)]), at(3))
+    assert await ask(tmp_path, "SELECT name FROM results_readable ORDER BY rowid") == [("portal.home",), ("mail.smtp",)]
+
+
+async def fill_up(journal: Journal) -> None:
+    """Make the journal's own connection believe that the disk is full."""
+    db = journal._db
+
+    def work() -> None:
+        pages = db.execute("PRAGMA page_count").fetchone()[0]
+        db.execute(f"PRAGMA max_page_count = {pages}")
+
+    await journal._do(work)
+
+
+async def make_room(journal: Journal) -> None:
+    db = journal._db
+    await journal._do(lambda: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+
+
+def large() -> Batch:
+    batch = everything()
+    batch.results = [good("mail.smtp", i) for i in range(2000)]
+    return batch
+
+
+async def test_a_full_disk_is_told_as_busy_and_the_same_batch_goes_through_later(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await fill_up(journal)
+        batch = large()
+        for _ in range(3):
+            with pytest.raises(JournalBusyError, match="full"):
+                await journal.commit(batch, at(50))
+        assert await ask(tmp_path, "SELECT count(*) FROM results") == [(0,)]
+        assert await ask(tmp_path, "SELECT count(*) FROM outbox") == [(0,)]
+        await make_room(journal)
+        await journal.commit(batch, at(60))
+    assert await ask(tmp_path, "SELECT count(*) FROM results_readable WHERE name = 'mail.smtp'") == [(2000,)]
+    assert await ask(tmp_path, "SELECT count(*) FROM outbox") == [(1,)]
+
+
+# After a cut.
+
+
+async def test_a_streak_of_two_is_a_streak_of_two_after_the_next_start(tmp_path: Path) -> None:
+    streak = Memory(state=State.UP, since=at(0), bad=2, first_bad=at(20), counted_bad=at(25), last_good=at(10))
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(memories={"mail.smtp": Memory()}), at(5))
+        await journal.commit(Batch(memories={"mail.smtp": streak}), at(26))
+    assert (await recovered(tmp_path)).memories == {"mail.smtp": streak}
+
+
+async def test_a_copy_of_the_files_under_way_holds_all_that_was_committed(tmp_path: Path) -> None:
+    state, copy = tmp_path / "state", tmp_path / "copy"
+    async with opened(state) as journal:
+        await begin(journal)
+        for number in range(1, 6):
+            await journal.commit(small(number), at(number))
+        await asyncio.to_thread(shutil.copytree, state, copy)
+        await journal.commit(small(6), at(6))
+    found = await recovered(copy)
+    assert (found.alive, found.stopped, found.next_incident) == (at(5), False, 6)
+    assert await ask(copy, "PRAGMA integrity_check") == [("ok",)]
+
+
+def small(number: int) -> Batch:
+    """A batch whose parts all carry its number, so that half of one would be seen."""
+    return Batch(
+        results=[good("mail.smtp", number)],
+        changes=[change("mail.smtp", State.UP, number)],
+        incidents={number: incident(number, f"service-{number}", number)},
+        duties=[duty(f"opened-{number}", number, subject=f"service-{number}")],
+    )
+
+
+async def test_wherever_the_last_writes_are_cut_a_batch_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    async with opened(state) as journal:
+        await begin(journal)
+        for number in range(1, 6):
+            await journal.commit(small(number), at(number))
+        log = await asyncio.to_thread((state / "journal.db-wal").read_bytes)
+        await asyncio.to_thread(shutil.copytree, state, tmp_path / "whole")
+    counts = set()
+    for step in range(12):
+        copy = tmp_path / f"cut-{step}"
+        await asyncio.to_thread(shutil.copytree, tmp_path / "whole", copy)
+        cut = log[: len(log) - step * len(log) // 12 - 7 * step]
+        await asyncio.to_thread((copy / "journal.db-wal").write_bytes, cut)
+        (copy / "journal.db-shm").unlink()
+        async with opened(copy):
+            pass
+        assert await ask(copy, "PRAGMA integrity_check") == [("ok",)]
+        found = {
+            (await ask(copy, f"SELECT count(*) FROM {table}"))[0][0]
+            for table in ("results", "changes", "incidents", "outbox")
+        }
+        assert len(found) == 1, f"a batch was torn apart by a cut at {len(cut)} of {len(log)} bytes"
+        counts |= found
+    assert 5 in counts
+    assert len(counts) > 2
+
+
+# Runs and configurations.
+
+
+async def test_a_configuration_that_ran_is_kept_under_its_hash_and_never_written_over(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal, 0, "aaa", "site: {name: Sở TT&TT}\n")
+        await begin(journal, 1, "bbb", "site: {}\n")
+        await begin(journal, 2, "aaa", "forged\n")
+    kept = {f.name: f.read_text(encoding="utf-8") for f in (tmp_path / "config").iterdir()}
+    assert kept == {"aaa.yaml": "site: {name: Sở TT&TT}\n", "bbb.yaml": "site: {}\n"}
+    assert await ask(tmp_path, "SELECT config_digest, version FROM runs ORDER BY id") == [
+        ("aaa", "0.1.0"),
+        ("bbb", "0.1.0"),
+        ("aaa", "0.1.0"),
+    ]
+
+
+async def test_a_run_that_was_cut_off_did_not_stop_by_itself(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(), at(10))
+    found = await recovered(tmp_path, 500)
+    assert (found.alive, found.stopped) == (at(10), False)
+
+
+# Gaps.
+
+
+async def test_an_open_gap_is_closed_once(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(gaps=[gap("mail.smtp", 10, None, "local"), gap("a.b", 10, None)]), at(10))
+        await journal.commit(Batch(gaps_closed={"mail.smtp": at(20), "never.open": at(20)}), at(20))
+        await journal.commit(Batch(gaps_closed={"mail.smtp": at(99)}), at(99))
+    assert await ask(tmp_path, "SELECT check_name, end_ms, cause FROM gaps ORDER BY id") == [
+        ("mail.smtp", to_ms(at(20)), "local"),
+        ("a.b", None, "off"),
+    ]
+    assert set((await recovered(tmp_path)).open_gaps) == {"a.b"}
+
+
+async def test_a_gap_may_close_and_the_next_one_open_in_one_batch(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(gaps=[gap("mail.smtp", 10, None)]), at(10))
+        await journal.commit(Batch(gaps_closed={"mail.smtp": at(20)}, gaps=[gap("mail.smtp", 25, None)]), at(25))
+    assert (await recovered(tmp_path)).open_gaps == {"mail.smtp": gap("mail.smtp", 25, None)}
+
+
+async def test_a_gap_never_ends_before_it_begins(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(gaps=[gap("mail.smtp", 10, None)]), at(10))
+        await journal.commit(Batch(gaps_closed={"mail.smtp": at(5)}), at(11))
+    assert await ask(tmp_path, "SELECT end_ms - start_ms FROM gaps") == [(0,)]
+
+
+# Incidents.
+
+
+async def test_an_incident_is_written_over_until_it_ends(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(incidents={1: incident(1, "mail", state=State.DEGRADED, told=False)}), at(10))
+        await journal.commit(Batch(incidents={1: incident(1, "mail", state=State.DOWN)}), at(20))
+        await journal.commit(Batch(incidents={1: incident(1, "mail", ended=30)}), at(30))
+        assert await journal.recent_incidents(10) == [incident(1, "mail", ended=30)]
+    found = await recovered(tmp_path)
+    assert (found.open_incidents, found.recent_incidents) == ({}, [incident(1, "mail", ended=30)])
+    assert found.next_incident == 2
+
+
+async def test_a_subject_may_end_one_incident_and_begin_the_next_in_one_batch(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(incidents={1: incident(1, "mail")}), at(10))
+        batch = Batch(incidents={2: incident(2, "mail", 40), 1: incident(1, "mail", ended=30)})
+        await journal.commit(batch, at(40))
+        assert await journal.recent_incidents(10) == [incident(2, "mail", 40), incident(1, "mail", ended=30)]
+
+
+async def test_a_second_open_incident_of_a_subject_is_refused_and_the_first_stays(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(incidents={1: incident(1, "mail")}), at(10))
+        with pytest.raises(sqlite3.IntegrityError):
+            await journal.commit(Batch(incidents={2: incident(2, "mail", 5)}), at(11))
+        assert await journal.recent_incidents(10) == [incident(1, "mail")]
+
+
+async def test_consequences_keep_the_incident_they_follow_from(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        family = {1: incident(1, "data-centre"), 2: incident(2, "mail", parent=1, told=False)}
+        await journal.commit(Batch(incidents=family), at(10))
+    assert (await recovered(tmp_path)).open_incidents == family
+
+
+# The outbox.
+
+
+async def owing(journal: Journal, *messages: str, created: float = 10) -> None:
+    await journal.commit(Batch(duties=[duty(m) for m in messages]), at(created))
+
+
+async def test_a_duty_is_claimed_as_it_was_written_oldest_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(duties=[duty("first", 7), duty("second", 7, kind=EventKind.RECOVERED)]), at(10))
+        first, second = await journal.claim("mail", at(10), 10)
+        assert (first.message_id, first.thread_id, first.attempts) == ("<first@lang-son>", "<7@lang-son>", 0)
+        assert (first.notice, first.created_at) == (notice(7), at(10))
+        assert second.notice == notice(7, kind=EventKind.RECOVERED)
+        assert [i.id for i in await journal.claim("mail", at(11), 1)] == [first.id]
+        assert await journal.claim("sms", at(11), 10) == []
+        assert await journal.waiting("mail") == 2
+        assert await journal.waiting("sms") == 0
+
+
+async def test_a_duty_stays_owed_until_its_message_was_accepted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one", "two")
+        one, two = await journal.claim("mail", at(10), 10)
+        assert await journal.claim("mail", at(10), 10) == [one, two]
+        await journal.mark_sent(one.id, at(12), "250 queued")
+        assert await journal.claim("mail", at(13), 10) == [two]
+        assert await journal.waiting("mail") == 1
+    assert await ask(tmp_path, "SELECT sent_ms, attempts, last_detail FROM outbox ORDER BY id") == [
+        (to_ms(at(12)), 1, "250 queued"),
+        (None, 0, ""),
+    ]
+
+
+async def test_a_duty_that_failed_for_now_is_due_again_later(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await journal.mark_retry(item.id, at(70), "connection refused")
+        assert await journal.claim("mail", at(69.999), 10) == []
+        assert await journal.waiting("mail") == 1
+        (again,) = await journal.claim("mail", at(70), 10)
+        assert (again.message_id, again.attempts) == (item.message_id, 1)
+
+
+async def test_a_duty_that_can_never_go_through_is_owed_no_more(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await journal.mark_failed(item.id, at(11), "550 no such user")
+        assert await journal.claim("mail", at(9999), 10) == []
+        assert await journal.waiting("mail") == 0
+    assert await ask(tmp_path, "SELECT failed_ms, last_detail FROM outbox") == [(to_ms(at(11)), "550 no such user")]
+
+
+async def test_duties_outlive_the_daemon(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+    async with opened(tmp_path) as journal:
+        await begin(journal, 100)
+        assert [i.message_id for i in await journal.claim("mail", at(100), 10)] == ["<one@lang-son>"]
+
+
+async def test_a_mark_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.journal.BUSY_PAUSE_S", 0.001)
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await fill_up(journal)
+        mark = asyncio.create_task(journal.mark_sent(item.id, at(12), "x" * 50_000))
+        await asyncio.sleep(0.03)
+        assert not mark.done()
+        assert await journal.waiting("mail") == 1
+        await make_room(journal)
+        await mark
+        assert await journal.waiting("mail") == 0
+
+
+# Slots, old results, several sites.
+
+
+async def test_slots_of_an_hour_add_up(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        for _ in range(3):
+            batch = Batch(slots=[SlotCount("a.b", at(0), done=10, late=1, skipped=2, lost=3)])
+            await journal.commit(batch, at(1))
+        await journal.commit(Batch(slots=[SlotCount("a.b", at(3600), done=5)]), at(3601))
+    assert await ask(tmp_path, "SELECT hour_ms, done, late, skipped, lost FROM slots ORDER BY hour_ms") == [
+        (to_ms(at(0)), 30, 3, 6, 9),
+        (to_ms(at(3600)), 5, 0, 0, 0),
+    ]
+
+
+async def test_old_results_go_in_small_steps_and_newer_ones_stay(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(results=[good("a.b", s) for s in range(100)]), at(100))
+        steps = []
+        while gone := await journal.prune(at(70), 30):
+            steps.append(gone)
+        assert steps == [30, 30, 10]
+        assert await journal.prune(at(70), 30) == 0
+    assert await ask(tmp_path, "SELECT count(*), min(started_ms) FROM results") == [(30, to_ms(at(70)))]
+
+
+async def test_pruning_on_a_full_disk_is_busy(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(results=[good("a.b", s) for s in range(10)]), at(100))
+        await journal._do(lambda: journal._db.execute("PRAGMA query_only = ON").fetchall())
+        with pytest.raises(JournalBusyError):
+            await journal.prune(at(70), 30)
+
+
+async def test_sites_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
+    async with opened(tmp_path) as ours:
+        await begin(ours)
+        await ours.commit(everything(), at(41))
+        async with opened(tmp_path, "ha-tinh") as theirs:
+            found = await begin(theirs, 50)
+            assert (found.memories, found.open_gaps, found.open_incidents, found.last_changes) == ({}, {}, {}, {})
+            assert found.alive is None
+            assert found.next_incident == 2  # numbers are one row for all
+            assert await theirs.claim("mail", at(99), 10) == []
+            assert await theirs.waiting("mail") == 0
+            assert await theirs.recent_incidents(10) == []
+
+
+# Files that cannot serve.
+
+
+def make_file(path: Path, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for statement in statements:
+            db.executescript(statement)
+
+
+async def test_a_journal_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, "PRAGMA user_version = 4711")
+    newest = (await asyncio.to_thread(migrations))[-1][0]
+    words = f"the journal is of version 4711, this program knows {newest}: use the newer program"
+    with pytest.raises(JournalError, match=words):
+        await Journal.open(tmp_path, SITE)
+
+
+async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / FILE_NAME
+    file.write_bytes(b"this is somebody's letter\n" * 100)
+    with pytest.raises(JournalError, match=rf"{file} cannot be used: file is not a database"):
+        await Journal.open(tmp_path, SITE)
+    assert file.read_bytes() == b"this is somebody's letter\n" * 100
+
+
+async def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
+    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, "CREATE TABLE runs (song TEXT)")
+    with pytest.raises(JournalError, match="cannot be used: table runs already exists"):
+        await Journal.open(tmp_path, SITE)
+    assert await ask(tmp_path, "SELECT name FROM sqlite_schema WHERE type = 'table'") == [("runs",)]
+
+
+async def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    for state_dir in (tmp_path / "taken", tmp_path / "taken" / "state"):
+        with pytest.raises(JournalError, match=f"cannot open the journal in {state_dir}: "):
+            await Journal.open(state_dir, SITE)
+
+
+async def test_a_state_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).mkdir()
+    with pytest.raises(JournalError, match=f"cannot open the journal in {tmp_path}: unable to open database file"):
+        await Journal.open(tmp_path, SITE)
+
+
+async def test_a_new_state_directory_is_closed_to_others(tmp_path: Path) -> None:
+    async with opened(tmp_path / "var" / "thongsuot"):
+        pass
+    assert (tmp_path / "var" / "thongsuot").stat().st_mode & 0o007 == 0
+
+
+# Older versions.
+
+
+async def test_a_journal_of_version_1_is_brought_to_this_version_with_all_it_holds(tmp_path: Path) -> None:
+    dump = await asyncio.to_thread(VERSION_1.read_text, "utf-8")
+    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, dump)
+    found = await recovered(tmp_path)
+    assert await ask(tmp_path, "PRAGMA user_version") == [((await asyncio.to_thread(migrations))[-1][0],)]
+    expected = everything()
+    assert found.memories == expected.memories
+    assert found.open_gaps == {"portal.home": gap("portal.home", 5, None)}
+    assert found.open_incidents == expected.incidents
+    assert found.last_changes == {"mail.smtp": expected.changes[0]}
+    assert (found.alive, found.stopped) == (at(50), True)
+    async with opened(tmp_path) as journal:
+        await begin(journal, 2000)
+        (item,) = await journal.claim("mail", at(2000), 10)
+        assert (item.message_id, item.notice) == ("<opened-1@lang-son>", notice())
+    assert await ask(tmp_path, "SELECT count(*) FROM results_readable") == [(2,)]
+
+
+def test_migrations_are_numbered_from_one_without_holes() -> None:
+    assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))
