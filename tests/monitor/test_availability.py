@@ -449,15 +449,17 @@ def test_the_doubt_about_a_services_outages_holds_the_truth(
     checks: list[tuple[list[Change], list[int]]], data: st.DataObject
 ) -> None:
     at_least = data.draw(st.integers(1, len(checks)))
-    found = told(service_fell([changes for changes, _ in checks], at_least))
+    true_states = []
     for second in range(SECONDS):
-        states = [
-            [c.state for c, true in zip(changes, truth, strict=True) if true <= second][-1] for changes, truth in checks
-        ]
-        if combine(states, at_least) is DOWN:
-            assert any(o.earliest_start <= second < o.end for o in found), "down only within what was told"
-        else:
-            assert not any(o.earliest_end - 1 == second >= o.start for o in found), "down up to the earliest end"
+        past = [[c for c, true in zip(changes, truth, strict=True) if true <= second] for changes, truth in checks]
+        true_states.append(combine([mine[-1].state for mine in past], at_least))
+    ended = 0.0  # where the outage before this one ended
+    for outage in told(service_fell([changes for changes, _ in checks], at_least)):
+        if outage.earliest_start > ended:
+            assert true_states[int(outage.earliest_start) - 1] is not DOWN, "not down before the earliest start"
+        if outage.earliest_end > outage.start:
+            assert true_states[int(outage.earliest_end) - 1] is DOWN, "down up to the earliest end"
+        ended = outage.end
 
 
 @given(lines, st.data())
