@@ -104,12 +104,26 @@ def _times(draft: Draft, check: CheckDraft, findings: Findings) -> None:
             f"slow_over {show_seconds(check.keys.slow_over)} can never happen: the time-out is {show_seconds(timeout)}"
         )
         findings.mistake((*check.loc, "slow_over"), words)
-    _rate(check, every, faster, findings)
+    _rate(check, every, faster, draft.defaults.timeout, findings)
 
 
-def _rate(check: CheckDraft, every: float, faster: list[tuple[PeakDraft, float]], findings: Findings) -> None:
+def _rate(
+    check: CheckDraft,
+    every: float,
+    faster: list[tuple[PeakDraft, float]],
+    default_timeout: float | None,
+    findings: Findings,
+) -> None:
     if check.probe is None or check.settings is None or check.keys is None:
         return
+    needed = check.probe.least_timeout_s(check.settings)
+    given = check.keys.timeout or default_timeout
+    if given is not None and given < needed:
+        own = check.keys.timeout is not None
+        words = f"{check.probe.kind} with these settings needs a time-out of at least {show_seconds(needed)}"
+        findings.mistake(
+            (*check.loc, "timeout") if own else check.loc, f"{words}, got {show_seconds(given)}", at_key=not own
+        )
     least = check.probe.least_every_s(check.settings)
     limit = f"{check.probe.kind} with these settings needs at least {show_seconds(least)}"
     if every < least:

@@ -125,9 +125,8 @@ def _target(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Up
     keys, probe, settings = _read(check)
     every_s = draft.every_s(check)
     faster = draft.faster(check)
-    timeout_s = keys.timeout or min(
-        draft.defaults.timeout or probe.default_timeout_s, every_s, *(every for _, every in faster)
-    )
+    usual_s = draft.defaults.timeout or max(probe.default_timeout_s, probe.least_timeout_s(settings))
+    timeout_s = keys.timeout or min(usual_s, every_s, *(every for _, every in faster))
     near = isinstance(keys, ReferenceSettings) and (keys.role or ("near" if check.id == _GATEWAY else "far")) == "near"
     rates = sorted((RatePeriod(peak.window, every) for peak, every in faster), key=lambda rate: rate.window.start)
     return Target(

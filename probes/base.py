@@ -276,6 +276,10 @@ def _one_second(_: Any) -> float:
     return 1.0
 
 
+def _nothing(_: Any) -> float:
+    return 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class ProbeType:
     """One kind of probe: the single thing a probe module must export, as `PROBE`."""
@@ -288,7 +292,8 @@ class ProbeType:
     facts: tuple[Value, ...] = ()
     rounds_to_down: int = 3  # consecutive bad rounds before DOWN, unless the check says otherwise
     least_every_s: Callable[[Any], float] = _one_second  # shortest sensible interval for these settings
-    default_timeout_s: float = 10.0
+    least_timeout_s: Callable[[Any], float] = _nothing  # shortest time-out in which a run with these settings can end
+    default_timeout_s: float = 10.0  # or the least, where that is longer
     self_test: Callable[[], str | None] | None = None  # at start-up; a text says exactly what to mend
 
 

@@ -144,8 +144,12 @@ def self_test() -> str | None:
     return None
 
 
+def _least_timeout_s(settings: Settings) -> float:
+    return settings.gap * (settings.count - 1) + MARGIN_S + min(LEAST_WAIT_S, settings.wait)
+
+
 def _least_every_s(settings: Settings) -> float:
-    return max(1.0, settings.count * settings.gap)
+    return max(1.0, settings.count * settings.gap, _least_timeout_s(settings))
 
 
 PROBE = ProbeType(
@@ -173,6 +177,7 @@ PROBE = ProbeType(
     ),
     rounds_to_down=2,  # each round holds several packets already
     least_every_s=_least_every_s,
+    least_timeout_s=_least_timeout_s,
     default_timeout_s=3.0,
     self_test=self_test,
 )
