@@ -8,6 +8,7 @@ check at a time; a cap on all. Knows no judge and no exporter.
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import heapq
 import itertools
@@ -31,8 +32,10 @@ LATE_S: Final = 0.5  # chosen: a start later than this is in the ledger as late
 CONCURRENCY: Final = 1000  # probes under way at once
 FIRST_LOOK_S: Final = 5.0  # a new daemon looks at every check once within this time
 MAX_SLEEP_S: Final = 1.0  # so that a suspended or stalled loop notices soon how much time has passed
+_ENDS: Final = tuple(SlotEnd)  # in the order of SlotCount's fields
 
 
+@functools.lru_cache(maxsize=65536)  # asked for at every slot; chosen: more than one process can probe
 def phase(check: str, every_s: float) -> float:
     """Return a check's place within its interval, in seconds on the 10 ms grid, from a hash of its id."""
     ticks = max(1, round(every_s / TICK_S))
@@ -92,7 +95,7 @@ class Scheduler:
         self._line: deque[_Job] = deque()  # due, and waiting for a place; each check once
         self._running: set[asyncio.Task[None]] = set()
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
-        self._wake = asyncio.Event()
+        self._nap: asyncio.Future[None] | None = None  # ends when something is due or asked for
         self._stopping = False
 
     def _now(self) -> float:
@@ -114,16 +117,22 @@ class Scheduler:
             await self._stop()
 
     async def _sleep(self) -> None:
-        self._wake.clear()
+        """Wait until something is due, or asked for; a bare timer, for this happens a hundred times a second."""
         delay = MAX_SLEEP_S
         if self._heap:
             # Up to the end of the tick in which the next is due: what else is due in it starts with it.
             delay = min(delay, max(self._heap[0][0] - self._now(), 0.0) + TICK_S / 2)
+        loop = asyncio.get_running_loop()
+        self._nap = loop.create_future()
+        timer = loop.call_later(delay, self._rouse)
         try:
-            async with asyncio.timeout(delay):
-                await self._wake.wait()
-        except TimeoutError:
-            pass
+            await self._nap
+        finally:
+            timer.cancel()
+
+    def _rouse(self) -> None:
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
 
     async def _stop(self) -> None:
         self._stopping = True
@@ -155,13 +164,12 @@ class Scheduler:
             return
         job.recheck = due
         heapq.heappush(self._heap, (due, next(self._order), check, True))
-        self._wake.set()
+        self._rouse()
 
     def take_counts(self) -> list[SlotCount]:
         """Return how slots ended since the last call, by check and hour."""
         taken = [
-            SlotCount(check, hour, *(ends.get(end, 0) for end in SlotEnd))
-            for (check, hour), ends in self._counts.items()
+            SlotCount(check, hour, *[ends.get(end, 0) for end in _ENDS]) for (check, hour), ends in self._counts.items()
         ]
         self._counts.clear()
         return taken
