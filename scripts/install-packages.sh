@@ -47,6 +47,7 @@ if [[ $purpose == test ]]; then
     need tcpdump tcpdump
     need procps ps
     need openssl openssl
+    need systemd systemd-analyze /lib/systemd/systemd
 fi
 
 if ((${#missing[@]} == 0)); then
