@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -133,12 +134,7 @@ async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = I
         ProbeError: NAME when the name does not exist or has no address; LOCAL when our resolver gave no answer.
     """
     with m.phase("resolve"):
-        try:
-            literal = ipaddress.ip_address(host.strip("[]"))
-        except ValueError:
-            found = await _lookup(m, host, family)
-        else:
-            found = [(socket.AF_INET if literal.version == 4 else socket.AF_INET6, str(literal))]
+        found = _literal(host) or await _lookup(m, host, family)
     wanted = family.socket_family
     if wanted == socket.AF_UNSPEC and m.path and m.path.source:
         wanted = _family_of(m.path.source)
@@ -146,6 +142,16 @@ async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = I
     if not usable:
         raise ProbeError(Fault.NAME, f"{host} has no address of the wanted family ({_family_word(wanted)})")
     return usable
+
+
+@lru_cache(maxsize=16384)  # the same hosts at every slot; chosen: as many as questions of DNS are kept
+def _literal(host: str) -> Sequence[tuple[socket.AddressFamily, str]]:
+    """Return the address that a host is written as, or nothing when it is a name."""
+    try:
+        literal = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return ()
+    return ((socket.AF_INET if literal.version == 4 else socket.AF_INET6, str(literal)),)
 
 
 async def _lookup(m: Measurement, host: str, family: IpFamily) -> Sequence[tuple[socket.AddressFamily, str]]:
