@@ -71,10 +71,10 @@ class History:
         return found
 
     def gaps(self, period: Window) -> Mapping[str, list[Gap]]:
-        """Return the spans without observation that touch a period, by check."""
+        """Return the spans without observation that touch a period, by check, oldest first."""
         rows = self._db.execute(
             "SELECT check_name, start_ms, end_ms, cause FROM gaps"
-            " WHERE site = ? AND start_ms < ? AND (end_ms IS NULL OR end_ms > ?)",
+            " WHERE site = ? AND start_ms < ? AND (end_ms IS NULL OR end_ms > ?) ORDER BY start_ms, id",
             (self._site, to_ms(period.end), to_ms(period.start)),
         )
         found: dict[str, list[Gap]] = {}
@@ -104,7 +104,7 @@ class History:
         return [incident_from_row(row) for row in rows]
 
     def slots(self, period: Window) -> Mapping[str, SlotCount]:
-        """Return the ledger by check, summed over the hours that begin within a period."""
+        """Return the ledger by check, summed over the hours that a period touches."""
         rows = self._db.execute(
             "SELECT check_name, min(hour_ms), sum(done), sum(late), sum(skipped), sum(lost) FROM slots"
             " WHERE site = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY check_name",
