@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import Final, TypeAlias
@@ -29,10 +28,10 @@ CHECKS_PER_STEP: Final = 200  # chosen: about 5 ms of work before other tasks ge
 
 _Lines: TypeAlias = dict[str, list[str]]  # exposition lines by metric name, in the table's order
 
-_STATE_TAILS: Final = {
-    state: tuple(f',state="{other.value}"}} {int(other is state)}\n' for other in State) for state in State
-}
-_END_TAILS: Final = tuple((end, f',end="{end.value}"}} ') for end in SlotEnd)
+# Where the labels go in a text of several lines that is filled in at once; what is filled in is not searched again.
+_LABELS: Final = "\0"
+_ENDS: Final = tuple(SlotEnd)
+_SLOTS: Final = "".join(f'thongsuot_slots_total{{{_LABELS},end="{end.value}"}} %d\n' for end in SlotEnd)
 
 
 def _version() -> str:
@@ -69,7 +68,7 @@ async def page(board: Board) -> tuple[bytes, str]:
             _add_check(lines, board, view)
         if number % CHECKS_PER_STEP == 0:
             await asyncio.sleep(0)
-    return _body(lines) + process, CONTENT_TYPE
+    return _body(lines, process), CONTENT_TYPE
 
 
 def process_figures() -> bytes:
@@ -84,13 +83,14 @@ def escape(text: str) -> str:
     return text
 
 
-def _body(lines: _Lines) -> bytes:
+def _body(lines: _Lines, process: bytes = b"") -> bytes:
     parts: list[bytes] = []
     for metric in METRICS:
         if found := lines[metric.name]:
             parts.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.type}\n".encode())
             # Family by family: one name with Vietnamese letters must not double the memory of all the rest.
             parts.append("".join(found).encode())
+    parts.append(process)
     return b"".join(parts)
 
 
@@ -148,7 +148,7 @@ def _add_service(lines: _Lines, view: ServiceView, site: str) -> None:
     plan = view.plan
     labels = f'{site},service="{escape(plan.id)}",kind="{plan.kind.value}"'
     lines["thongsuot_service_info"].append(f'thongsuot_service_info{{{labels},name="{escape(plan.name)}"}} 1\n')
-    lines["thongsuot_service_state"].append(_states(f"thongsuot_service_state{{{labels}", view.state))
+    lines["thongsuot_service_state"].append(_states("thongsuot_service_state", view.state).replace(_LABELS, labels))
     if view.state is not State.UNKNOWN:
         up = int(view.state is not State.DOWN)
         lines["thongsuot_service_up"].append(f"thongsuot_service_up{{{labels}}} {up}\n")
@@ -158,9 +158,14 @@ def _add_service(lines: _Lines, view: ServiceView, site: str) -> None:
 
 
 def _check_labels(target: Target) -> str:
+    return _labels_of(target.site, target.service, target.check, target.path_id, target.probe.kind)
+
+
+@functools.lru_cache(maxsize=65536)  # the same at every scrape; chosen: more checks than one process can probe
+def _labels_of(site: str, service: str, check: str, path: str, kind: str) -> str:
     return (
-        f'site="{escape(target.site)}",service="{escape(target.service)}",check="{escape(target.check)}"'
-        f',path="{escape(target.path_id)}",kind="{escape(target.probe.kind)}"'
+        f'site="{escape(site)}",service="{escape(service)}",check="{escape(check)}"'
+        f',path="{escape(path)}",kind="{escape(kind)}"'
     )
 
 
@@ -168,11 +173,11 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
     target, state = view.target, view.state
     labels = _check_labels(target)
     lines["thongsuot_check_info"].append(f'thongsuot_check_info{{{labels},name="{escape(target.name)}"}} 1\n')
-    lines["thongsuot_state"].append(_states(f"thongsuot_state{{{labels}", state))
+    lines["thongsuot_state"].append(_states("thongsuot_state", state).replace(_LABELS, labels))
     if state is not State.UNKNOWN:
         lines["thongsuot_up"].append(f"thongsuot_up{{{labels}}} {int(state is not State.DOWN)}\n")
-    head = f"thongsuot_slots_total{{{labels}"
-    lines["thongsuot_slots_total"].extend([f"{head}{tail}{view.slots[end]}\n" for end, tail in _END_TAILS])
+    ended = tuple([view.slots[end] for end in _ENDS])
+    lines["thongsuot_slots_total"].append((_SLOTS % ended).replace(_LABELS, labels))
     coverage = board.coverage(target.id)
     if coverage is not None:
         lines["thongsuot_coverage_ratio"].append(f"thongsuot_coverage_ratio{{{labels}}} {coverage!r}\n")
@@ -214,19 +219,19 @@ def _add_reading(lines: _Lines, labels: str, reading: Reading) -> None:
             lines["thongsuot_probe_value"].append(text)
 
 
-def _states(head: str, state: State) -> str:
-    return "".join([head + tail for tail in _STATE_TAILS[state]])
+@functools.lru_cache(maxsize=16)  # two families, five states
+def _states(name: str, state: State) -> str:
+    return "".join(f'{name}{{{_LABELS},state="{other.value}"}} {int(other is state)}\n' for other in State)
 
 
-@functools.lru_cache(maxsize=16)  # there are two sets of bounds
-def _bucket_tails(bounds: tuple[float, ...]) -> tuple[str, ...]:
-    return tuple(f',le="{bound}"}} ' for bound in (*bounds, "+Inf"))
+@functools.lru_cache(maxsize=16)  # two families of histograms, each with one set of bounds
+def _histogram(name: str, bounds: tuple[float, ...]) -> str:
+    buckets = "".join(f'{name}_bucket{{{_LABELS},le="{bound}"}} %d\n' for bound in (*bounds, "+Inf"))
+    return f"{buckets}{name}_sum{{{_LABELS}}} %r\n{name}_count{{{_LABELS}}} %d\n"
 
 
 def _add_histogram(lines: list[str], name: str, labels: str, histogram: Histogram) -> None:
-    head = f"{name}_bucket{{{labels}"
-    counts: Iterable[int] = accumulate(histogram.counts)
-    count = 0
-    for tail, count in zip(_bucket_tails(histogram.bounds), counts, strict=True):
-        lines.append(f"{head}{tail}{count}\n")
-    lines.append(f"{name}_sum{{{labels}}} {histogram.total!r}\n{name}_count{{{labels}}} {count}\n")
+    # Filled in one go, figures before labels, for a label may hold a percent sign.
+    counts = tuple(accumulate(histogram.counts))
+    figures = (*counts, histogram.total, counts[-1])
+    lines.append((_histogram(name, histogram.bounds) % figures).replace(_LABELS, labels))
