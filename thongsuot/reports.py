@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 from zoneinfo import ZoneInfo
 
 from config.calendar import CalendarError, local_moment
 from config.plan import Plan, Window
 from exporters.report import figures, files
 from monitor.history import open_history
+
+_YEARS: Final = range(1970, 2200)  # as the configuration has them
 
 
 class UsageError(Exception):
@@ -53,7 +55,8 @@ def choose_period(
         raise UsageError("the period ends before it begins")
     if window.start >= now:
         raise UsageError("the period has not begun: there is nothing to report yet")
-    return replace(window, end=min(window.end, now)), title
+    # The journal's own resolution: finer edges would make the rounded seconds miss the period's sum.
+    return Window(_whole_ms(window.start), _whole_ms(min(window.end, now))), title
 
 
 def _window(plan: Plan, start: str, end: str) -> Window:
@@ -70,7 +73,15 @@ def _moment(text: str, zone: ZoneInfo, *, end: bool) -> datetime:
         moment = datetime.fromisoformat(text)
     except ValueError:
         return local_moment(text, zone, end=end)
-    return moment.astimezone(UTC) if moment.tzinfo else local_moment(text, zone, end=end)
+    if moment.tzinfo is None:
+        return local_moment(text, zone, end=end)
+    if moment.year not in _YEARS:
+        raise UsageError(f"expected a year from {_YEARS[0]} to {_YEARS[-1]}; got '{text}'")
+    return moment.astimezone(UTC)
+
+
+def _whole_ms(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def write_report(plan: Plan, window: Window, title: str, out: Path, formats: Sequence[str]) -> list[Path]:

@@ -14,6 +14,7 @@ from monitor.model import State
 
 _STATES: Final = [s.value for s in State]
 _PERCENTILES: Final = ["p50", "p90", "p95", "p99", "max"]
+_FORMULA: Final = tuple("=+-@\t\r\n＝＋－＠")  # as OWASP lists them for CSV; some take the wide ones alike
 
 
 def write(figures: Figures, folder: Path, formats: Iterable[str]) -> list[Path]:
@@ -100,7 +101,7 @@ def _table(rows: list[dict[str, Any]], columns: list[str] | None = None) -> byte
 
 def _safe(value: object) -> object:
     # Texts may come from servers on the network: a spreadsheet must not take one for a formula.
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 FORMATS: Final[Mapping[str, Callable[[Mapping[str, Any]], Mapping[str, bytes]]]] = {"csv": _csv, "json": _json}
