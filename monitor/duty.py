@@ -28,7 +28,16 @@ class OwnFault:
     subject: str  # OWN_FAULT, or OWN_FAULT:path
     kind: str  # near | far | local
     since: datetime
-    path_name: str
+
+
+def own_fault_subject(path: str) -> str:
+    """Return the subject of incidents in which we cannot see by an uplink; "" is the system's own route."""
+    return f"{OWN_FAULT}:{path}" if path else OWN_FAULT
+
+
+def is_own_fault(subject: str) -> bool:
+    """Whether an incident's subject is ourselves and not a service."""
+    return subject == OWN_FAULT or subject.startswith(f"{OWN_FAULT}:")
 
 
 class Scene(Protocol):
@@ -67,6 +76,7 @@ class DutyBook:
         self._services = plan.by_id()
         self._open = {i.subject: i for i in open_incidents.values()}
         self._next = next_incident
+        self._path_names = {t.path.id: t.path.name for t in plan.targets() if t.path is not None}
         self._orphaned: dict[int, datetime] = {}
         self._children: dict[int, set[str]] = {}  # names of services told with an incident
         for incident in self._open.values():
@@ -79,14 +89,14 @@ class DutyBook:
 
     def review(self, scene: Scene, now: datetime, batch: Batch) -> None:
         """Bring incidents and duties in line with the scene."""
+        for gone in [s for s in self._open if s not in self._services and not is_own_fault(s)]:
+            self._close(self._open[gone], now, batch, detail="no longer in the configuration")
         self._review_own_faults(scene, now, batch)
         for service in self._services.values():
             self._review_service(service, scene, now, batch)
         for incident in list(self._open.values()):
             if not incident.told:
                 self._consider_telling(incident, scene, now, batch)
-        for gone in [s for s in self._open if s not in self._services and not s.startswith(OWN_FAULT)]:
-            self._close(self._open[gone], now, batch, detail="no longer in the configuration")
 
     def _review_service(self, service: ServicePlan, scene: Scene, now: datetime, batch: Batch) -> None:
         state, incident = scene.state(service.id), self._open.get(service.id)
@@ -112,7 +122,7 @@ class DutyBook:
                 incident = self._new(subject, State.UNKNOWN, fault.since, now, detail=fault.kind)
                 self._keep(incident, batch)
         for subject, incident in list(self._open.items()):
-            if not subject.startswith(OWN_FAULT) or subject in faults:
+            if not is_own_fault(subject) or subject in faults:
                 continue
             ended = scene.own_fault_ended(subject)
             if ended is None:
@@ -122,6 +132,8 @@ class DutyBook:
                 self._owe(closed, EventKind.RECOVERED, scene, now, batch)
 
     def _consider_telling(self, incident: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
+        if not is_own_fault(incident.subject) and scene.state(incident.subject) not in TROUBLE:
+            return  # not seen just now, or changing too often: nobody is told of what may be over
         cause = self._cause(incident.subject)
         if cause is not None:
             if incident.parent != cause.id:
@@ -199,8 +211,7 @@ class DutyBook:
             affected = self._affected(incident, scene)
             state = scene.state(subject) if kind is EventKind.RECOVERED else incident.state
         else:
-            fault = scene.own_faults().get(subject)
-            evidence, name = lines, fault.path_name if fault else ""
+            evidence, name = lines, self._path_names.get(subject.partition(":")[2], "")
             service_kind, state = ServiceKind.NETWORK, State.UNKNOWN
             affected = tuple(s.name for s in self._services.values() if scene.state(s.id) is State.UNKNOWN)
         return Notice(

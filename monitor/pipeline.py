@@ -65,6 +65,7 @@ class Pipeline:
         self._dirty: set[str] = set()  # checks whose shown state may have changed
         self._slots_written = 0.0
         self._stopping = False
+        self._gave_up = False
         self._look_again = True
         self.beat = 0.0  # loop time of the last sign of life; a journal that is retried still lives
 
@@ -83,16 +84,18 @@ class Pipeline:
         """
         batch = Batch()
         site = self._plan.site.id
-        for name, memory in recovered.memories.items():
+        # A check that was never measured has an open gap and no memory.
+        for name in recovered.memories.keys() | recovered.open_gaps.keys():
             track = self.tracks.get(name)
             gap = recovered.open_gaps.get(name)
             if track is None:
                 if gap is None:
                     batch.gaps.append(Gap(site, name, recovered.alive or now, None, "removed"))
                 continue
-            track.memory = memory
+            track.memory = recovered.memories.get(name, track.memory)
             track.gap = gap
-            if gap is None and memory.state is not State.UNKNOWN and not reloaded:
+            if gap is None and not reloaded:
+                # Also of a check that is not judged yet: its verdict may be dated before the stop.
                 self._open_gap(track, recovered.alive or now, "off", batch)
             track.show(now)
         self._duty = DutyBook(self._plan, recovered.open_incidents, recovered.next_incident)
@@ -110,7 +113,12 @@ class Pipeline:
             self._board.queue_size = self._results.qsize()
             await self._step()
         self._slots_written = float("-inf")
-        await self.put_through(self._take_all())
+        left = self._take_all()
+        if self._gave_up:
+            # What comes after something that is missing would not fit what is written.
+            log.error("%d more results could not be written before the stop", len(left))
+            return
+        await self.put_through(left)
 
     def stop(self) -> None:
         """Make `run` end after the results that are in the queue by then."""
@@ -164,6 +172,7 @@ class Pipeline:
                 if self._stopping and attempt >= len(BUSY_PAUSES_S):
                     # The stop must end some time; what could not be written is not observed, and said so.
                     log.error("%d results could not be written before the stop: %s", len(batch.results), exc)
+                    self._gave_up = True
                     return
                 pause = BUSY_PAUSES_S[min(attempt, len(BUSY_PAUSES_S) - 1)]
                 log.warning("the journal cannot be written (%s); trying again in %g s", exc, pause)
@@ -180,7 +189,7 @@ class Pipeline:
         sample = sample_of(result, track.target.policy)
         self._look_again |= track.is_reference or sample is not Sample.GOOD or track.local_streak > 0
         track.failing = sample is Sample.BAD
-        track.local_streak = track.local_streak + 1 if sample is Sample.BLIND else 0
+        track.note_local(at if sample is Sample.BLIND else None)
         self._dirty.add(track.target.id)
         if sample is Sample.BLIND:
             self._open_gap(track, at, "local", batch)
@@ -258,13 +267,17 @@ class Pipeline:
         last = track.last_started
         if last is None or track.gap is not None:
             return
-        every = timedelta(seconds=track.target.interval_at(last))
+        # Over the edge of a peak the longer of the two intervals may lie between.
+        every = timedelta(seconds=max(track.target.interval_at(last), track.target.interval_at(at)))
         if at - last > MISSED_AFTER * every:
             batch.gaps.append(Gap(self._plan.site.id, track.target.id, last + every, at, "missed"))
 
     def _unobserved(self, track: Track, at: datetime, batch: Batch) -> None:
         """Take a bad streak for our own fault: unobserved from its first bad result, and no streak any more."""
         start = track.memory.first_bad if track.memory.suspect and track.memory.first_bad else at
+        if track.gap is not None and start < track.gap.start:
+            # The streak began before we noticed that we could not measure at all.
+            batch.gaps.append(Gap(self._plan.site.id, track.target.id, start, track.gap.start, "own-fault"))
         self._open_gap(track, start, "own-fault", batch)
         track.memory = outage.forget_streak(track.memory)
         if track.memory_changed():

@@ -11,15 +11,14 @@ from datetime import datetime
 from typing import Final
 
 from config.plan import REFERENCES, Plan, ServicePlan
-from monitor.duty import OwnFault
+from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
 from monitor.model import OWN_FAULT, SUSPECT, Change, Evidence, Incident, State
-from monitor.track import Track
+from monitor.track import LOCAL_STREAK, Track
 
 LOCAL_SHARE: Final = 0.5  # share of checks that we could not measure, from which on it is our own host's fault
-LOCAL_STREAK: Final = 2  # results in a row that count for it
 LOCAL_LEAST: Final = 3  # checks at least: one wrong interface name is no fault of the host
 _RANK: Final = {State.DOWN: 0, State.CONGESTED: 1, State.DEGRADED: 2, State.UNKNOWN: 3, State.UP: 4}
 
@@ -53,11 +52,8 @@ class LiveScene:
     def resume(self, incidents: Iterable[Incident], changes: Mapping[str, Change], now: datetime) -> None:
         """Take up own faults that were open, and since when services were what they were."""
         for incident in incidents:
-            if incident.subject.startswith(OWN_FAULT):
-                fault = OwnFault(
-                    incident.subject, incident.detail, incident.began_at, self._path_name(incident.subject)
-                )
-                self._faults[incident.subject] = fault
+            if is_own_fault(incident.subject):
+                self._faults[incident.subject] = OwnFault(incident.subject, incident.detail, incident.began_at)
         for service in self._services.values():
             self.refresh(service.plan)
             known = changes.get(service.plan.id)
@@ -156,7 +152,7 @@ class LiveScene:
         """Whether a failure of this check says nothing about its target now."""
         if track.is_reference:
             return False
-        if self._subject(track.target.path_id) in self._faults:
+        if own_fault_subject(track.target.path_id) in self._faults:
             return True
         return track.target.path_id not in self._paths and OWN_FAULT in self._faults
 
@@ -168,12 +164,13 @@ class LiveScene:
 
     def watch(self, now: datetime) -> bool:
         """Look whether we can see, by every path that has references; return whether we are blind by any."""
-        for path in self._paths | {""}:
+        # Also uplinks that lost their references by a reload: nobody else would ever end their fault.
+        for path in self._paths | {""} | {s.partition(":")[2] for s in self._faults}:
             self._watch_path(path, now)
         return bool(self._faults)
 
     def _watch_path(self, path: str, now: datetime) -> None:
-        subject = self._subject(path)
+        subject = own_fault_subject(path)
         tracks = [t for t in self._references if t.target.path_id == path]
         witnesses = [t.witness() for t in tracks]
         sight = observer.look(witnesses, None, self._failing_share(but=REFERENCES))
@@ -182,33 +179,33 @@ class LiveScene:
             kind = "local"
         if kind and subject not in self._faults:
             first = observer.blind_since(witnesses) if sight.blind else self._first_local()
-            self._faults[subject] = OwnFault(subject, kind, first or now, self._path_name(subject))
+            self._faults[subject] = OwnFault(subject, kind, first or now)
             self._ended.pop(subject, None)
-        elif not kind and subject in self._faults and self._seen_again(tracks):
+        elif not kind and subject in self._faults and self._seen_again(self._faults[subject]):
             over = self._faults.pop(subject)
             back = [t.memory.since for t in tracks if t.memory.since and t.memory.since > over.since]
             self._ended[subject] = max(back) if back and over.kind != "local" else now
 
-    def _seen_again(self, tracks: Sequence[Track]) -> bool:
-        # After a restart nothing has been asked yet: what was blind stays blind until a reference answers.
-        return not tracks or any(t.last is not None for t in tracks)
+    def _seen_again(self, fault: OwnFault) -> bool:
+        if fault.kind == "local":
+            # Over only when so many were measured that the rest cannot be the half it takes.
+            checks, least = self._checks_and_least()
+            return sum(t.last is None or t.local_streak > 0 for t in checks) < least
+        # After a restart nothing has been asked yet, and a single reference is believed only together with the
+        # services: what was blind stays blind until everyone was asked.
+        return all(t.last is not None for t in self.tracks.values())
 
     def _host_at_fault(self) -> bool:
+        checks, least = self._checks_and_least()
+        return sum(t.local_streak >= LOCAL_STREAK for t in checks) >= least
+
+    def _checks_and_least(self) -> tuple[list[Track], float]:
+        """Return the services' checks, and how many without a measurement make it our host's fault."""
         checks = [t for t in self.tracks.values() if not t.is_reference]
-        streaks = sum(t.local_streak >= LOCAL_STREAK for t in checks)
-        return streaks >= max(LOCAL_LEAST, LOCAL_SHARE * len(checks))
+        return checks, max(LOCAL_LEAST, LOCAL_SHARE * len(checks))
 
     def _first_local(self) -> datetime | None:
         return min((t.gap.start for t in self.tracks.values() if t.gap and t.gap.cause == "local"), default=None)
-
-    def _subject(self, path: str) -> str:
-        return f"{OWN_FAULT}:{path}" if path else OWN_FAULT
-
-    def _path_name(self, subject: str) -> str:
-        path_id = subject.partition(":")[2]
-        named = (t.target.path for t in self.tracks.values() if t.target.path and t.target.path.id == path_id)
-        path = next(named, None)
-        return path.name if path else path_id
 
 
 def _evidence(tracks: Iterable[Track]) -> list[Evidence]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Final
 
 from config.plan import REFERENCES, OutagePolicy, Target
 from monitor.board import CheckView
@@ -11,6 +12,8 @@ from monitor.judge.observer import Witness
 from monitor.judge.outage import Memory, Sample
 from monitor.judge.service import NEVER, Since
 from monitor.model import Gap, Result, State
+
+LOCAL_STREAK: Final = 2  # results in a row that we could not measure, from which on it is believed
 
 
 def sample_of(result: Result, policy: OutagePolicy) -> Sample:
@@ -41,6 +44,7 @@ class Track:
     last_started: datetime | None = None
     failing: bool = False  # the last result was bad
     local_streak: int = 0  # results in a row in which we could not measure
+    local_since: datetime | None = None  # the first of them
     because: str = ""  # detail of the result that decided the believed state
     shown: Since | None = None
     _written: Memory = field(default_factory=Memory)
@@ -54,6 +58,13 @@ class Track:
     def state(self) -> State:
         """What is so: the believed state, or UNKNOWN while not observed."""
         return State.UNKNOWN if self.gap is not None else self.memory.state
+
+    def note_local(self, at: datetime | None) -> None:
+        """Count a result in which we could not measure, started at `at`; None is one in which we could."""
+        if at is None:
+            self.local_streak, self.local_since = 0, None
+        else:
+            self.local_streak, self.local_since = self.local_streak + 1, self.local_since or at
 
     def memory_changed(self) -> bool:
         """Whether the memory differs from what was last written, as far as a restart needs it; counts as written."""
@@ -112,9 +123,16 @@ class Track:
             view.rtt.observe(reading.duration_s)
 
     def witness(self) -> Witness:
-        """Return this reference as the observer sees it."""
+        """Return this reference as the observer sees it.
+
+        One that cannot even be asked, twice in a row, is lost to us like one that does not answer: no route out is
+        the plainest way in which an uplink fails, and no result will ever call such a reference down.
+        """
         bad_since = self.memory.first_bad or (self.memory.since if self.memory.state is State.DOWN else None)
+        if bad_since is None and self.local_streak > 0:
+            bad_since = self.local_since
         failing = self.failing or self.local_streak > 0
         if failing and bad_since is None:
             bad_since = self.last_started
-        return Witness(self.target.near, self.last_started, self.memory.state, failing, bad_since)
+        state = State.DOWN if self.local_streak >= LOCAL_STREAK else self.memory.state
+        return Witness(self.target.near, self.last_started, state, failing, bad_since)
