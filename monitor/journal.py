@@ -143,13 +143,18 @@ class Journal:
         self._thread.shutdown(wait=False)  # its last work is done; joining it would hold the loop up
 
     async def begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
-        """Note that a daemon starts, keep its configuration, and return what the one before knew."""
+        """Note that a daemon starts, keep its configuration, and return what the one before knew.
+
+        Raises:
+            JournalBusyError: the start could not be noted.
+            OSError: the configuration could not be kept.
+        """
         return await self._do(lambda: self._begin_run(at, digest, version, config_text))
 
     def _begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
         keep_configuration(self._path().parent, digest, config_text)
         recovered = self._recover()
-        with self._db:
+        with self._writing():
             cursor = self._db.execute(
                 "INSERT INTO runs (site, started_ms, alive_ms, config_digest, version) VALUES (?, ?, ?, ?, ?)",
                 (self.site, to_ms(at), to_ms(at), digest, version),

@@ -216,6 +216,15 @@ async def test_a_full_disk_is_told_as_busy_and_the_same_batch_goes_through_later
     assert await ask(tmp_path, "SELECT count(*) FROM outbox") == [(1,)]
 
 
+async def test_a_start_on_a_full_disk_is_busy(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await journal._do(lambda: journal._db.execute("PRAGMA query_only = ON").fetchall())
+        with pytest.raises(JournalBusyError):
+            await begin(journal)
+        with pytest.raises(JournalBusyError):
+            await journal.end_run(at(5))
+
+
 # After a cut.
 
 
