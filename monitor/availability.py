@@ -12,7 +12,7 @@ import heapq
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
@@ -273,3 +273,87 @@ def _deciding(moment: datetime, checks: Iterable[Sequence[Outage]]) -> Outage:
         if i >= 0 and moment < down[i].end:
             under_way.append(down[i])
     return max(under_way, key=lambda o: o.start)
+
+
+# The account of a window: what a report may say about it, and how finely.
+
+MTTR_LEAST: Final = 5  # outages under which counts and durations are given, and no mean
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is to be said about one window: the whole period, a local day, a peak."""
+
+    window: Window
+    seconds: Mapping[State, float]  # they sum to the window
+    share: Share
+    outages: int  # that touch the window
+    longest_s: float  # of the parts within the window
+    down_least_s: float  # from the first bad result of each outage to its last one
+    down_most_s: float  # from the last good result before to the first good one after
+
+    @property
+    def half_width_s(self) -> float:
+        """How far the true down time may lie from the middle between its bounds, to either side."""
+        return (self.down_most_s - self.down_least_s) / 2
+
+    @property
+    def mean_repair_s(self) -> float | None:
+        """Down time an outage; None under five of them: a mean of so few says nothing."""
+        return self.seconds[State.DOWN] / self.outages if self.outages >= MTTR_LEAST else None
+
+
+def clip(segments: Iterable[Segment], window: Window) -> list[Segment]:
+    """Return the part of a timeline that lies within a window."""
+    return [
+        Segment(max(s.start, window.start), min(s.end, window.end), s.state)
+        for s in segments
+        if s.start < window.end and s.end > window.start
+    ]
+
+
+def account(segments: Iterable[Segment], down: Iterable[Outage], window: Window) -> Account:
+    """Work out the account of a window. The accounts of a window's parts add up to its own.
+
+    Args:
+        segments: a timeline that covers the window.
+        down: the outages of that timeline.
+        window: what to account for.
+    """
+
+    def within(moment: datetime) -> datetime:
+        return min(max(moment, window.start), window.end)
+
+    seconds = seconds_by_state(clip(segments, window))
+    touching = [o for o in down if o.start < window.end and o.end > window.start]
+    least = sum((max(within(o.earliest_end) - within(o.start), timedelta()) for o in touching), timedelta())
+    most = sum((within(o.end) - within(o.earliest_start) for o in down), timedelta())
+    return Account(
+        window=window,
+        seconds=seconds,
+        share=share(seconds),
+        outages=len(touching),
+        longest_s=max(((within(o.end) - within(o.start)).total_seconds() for o in touching), default=0.0),
+        down_least_s=least.total_seconds(),
+        down_most_s=most.total_seconds(),
+    )
+
+
+def failure_bound(rounds: int, confidence: float = 0.95) -> float:
+    """Return the greatest share of failures that no failure in so many rounds leaves credible.
+
+    One-sided: 1 - (1 - confidence)^(1/n), about 3/n at 95 % (the rule of three). Without a round, everything is.
+    """
+    return 1.0 - (1.0 - confidence) ** (1.0 / rounds) if rounds > 0 else 1.0
+
+
+def percent_digits(resolution_s: float, window_s: float) -> int:
+    """Return how many decimals of a percentage an interval between probes can carry.
+
+    60 s in 9 days are 0.008 %: two decimals. Never more than three.
+    """
+    step = 100.0 * resolution_s / window_s if window_s > 0 else 100.0
+    digits = 0
+    while digits < 3 and 10.0 ** -(digits + 1) >= step:
+        digits += 1
+    return digits
