@@ -23,6 +23,7 @@ from monitor.journal import (
     to_ms,
 )
 from monitor.model import Change, Gap, Incident, SlotCount
+from monitor.series import Bins, Point, Tally
 
 # A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.
 _DISORDER: Final = timedelta(minutes=10)
@@ -131,6 +132,21 @@ class History:
             _count(entry, duration_us, fault, body)
         return found
 
+    def series(self, period: Window, step: timedelta) -> Mapping[str, Sequence[Point]]:
+        """Return the results within a period as points of bins that begin at its start, by check."""
+        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
+        bins = Bins(period, step, _DISORDER)
+        rows = self._db.execute(
+            "SELECT check_no, started_ms, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END FROM results"
+            " WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
+            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end)),
+        )
+        for number, started_ms, duration_us, fault, body in rows:
+            name = names.get(number)
+            if name is not None:
+                _count(bins.tally(name, from_ms(started_ms)), duration_us, fault, body)
+        return bins.points()
+
     def _first_row(self, moment: datetime) -> int:
         """Find by halving the first row that was started at or after a moment; rows have no index by time."""
         low, high = self._db.execute(
@@ -150,7 +166,7 @@ class History:
         return first
 
 
-def _count(entry: Responses, duration_us: int, fault: str, body: str | None) -> None:
+def _count(entry: Responses | Tally, duration_us: int, fault: str, body: str | None) -> None:
     if fault in ("local", "internal"):
         entry.blind += 1
         return
