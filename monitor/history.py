@@ -137,8 +137,8 @@ class History:
         names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
         bins = Bins(period, step, _DISORDER)
         rows = self._db.execute(
-            "SELECT check_no, started_ms, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END FROM results"
-            " WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
+            "SELECT check_no, started_ms, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END"
+            " FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
             (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end)),
         )
         for number, started_ms, duration_us, fault, body in rows:
