@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from probes.base import Fault, Path, Reading
-from probes.tcp import PROBE, UNMATCHED_LIMIT
+from probes.dialogue import UNMATCHED_LIMIT
+from probes.tcp import PROBE
 from tests.probes.probing import cancelled_after, open_sockets, run_probe
 from tests.servers import (
     Address,
