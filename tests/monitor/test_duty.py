@@ -481,7 +481,7 @@ def test_trouble_that_stays_is_told_or_stands_under_a_cause_that_was(seed: int) 
         play.review(play.now + ORPHAN_S)
 
     for subject, incident in play.book.open_incidents().items():
-        if subject in play.stage.states and play.stage.state(subject) not in (DOWN, DEGRADED, CONGESTED):
+        if not subject.startswith(OWN_FAULT) and play.stage.state(subject) not in (DOWN, DEGRADED, CONGESTED):
             continue
         root = incident
         while root.parent is not None and not root.told:
