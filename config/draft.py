@@ -26,6 +26,7 @@ from config.settings import (
     PathSettings,
     PeakSettings,
     ReferenceSettings,
+    ReportSettings,
     RootSettings,
     ServiceSettings,
     SiteSettings,
@@ -101,6 +102,7 @@ class Draft:
     services: list[ServiceDraft] = field(default_factory=list)
     events: list[EventDraft] = field(default_factory=list)
     alerts: AlertSettings = field(default_factory=AlertSettings)
+    reports: ReportSettings = field(default_factory=ReportSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     web: WebSettings = field(default_factory=WebSettings)
 
@@ -160,6 +162,7 @@ class Drafter:
         draft.services = [self._service(id_, data) for id_, data in self._entries(("services",))]
         draft.events = [e for id_, data in self._entries(("events",)) if (e := self._event(id_, data, draft.zone))]
         draft.alerts = self._section(AlertSettings, "alerts") or draft.alerts
+        draft.reports = self._section(ReportSettings, "reports") or draft.reports
         draft.store = self._section(StoreSettings, "store") or draft.store
         draft.web = self._section(WebSettings, "web") or draft.web
         return draft

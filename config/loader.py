@@ -15,6 +15,7 @@ from config.crosschecks import cross_check, look_out, relay_port
 from config.draft import CheckDraft, Draft, Drafter, EventDraft, ServiceDraft
 from config.plan import (
     REFERENCES,
+    ContactPlan,
     EventPlan,
     Language,
     MailPlan,
@@ -23,7 +24,9 @@ from config.plan import (
     Plan,
     RatePeriod,
     Relay,
+    ReportPlan,
     ServicePlan,
+    SignerPlan,
     SitePlan,
     Target,
 )
@@ -34,6 +37,7 @@ from config.settings import (
     MailSettings,
     ReferenceSettings,
     RelaySettings,
+    ReportSettings,
     SiteSettings,
     parse_listen,
 )
@@ -103,6 +107,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         digest=sources.digest,
         text=sources.text,
         warnings=tuple(str(w) for w in findings.by_place(findings.warnings)),
+        reports=_reports(draft.reports),
     )
 
 
@@ -178,6 +183,22 @@ def _event_name(event: EventDraft, language: Language) -> str:
     if year is None:
         return event.id
     return f"Tết Nguyên đán {year_name(year)} {year}" if language is Language.VI else f"Lunar New Year {year}"
+
+
+def _reports(reports: ReportSettings) -> ReportPlan:
+    signer, contact = reports.signer, reports.contact
+    return ReportPlan(
+        parent_body=reports.parent_body,
+        body=reports.body,
+        symbol=reports.symbol,
+        place=reports.place,
+        addressee=reports.addressee,
+        legal_bases=reports.legal_bases,
+        recipients=reports.recipients,
+        archive=reports.archive,
+        signer=SignerPlan(signer.authority or "", signer.title, signer.name),
+        contact=ContactPlan(contact.name, contact.title, contact.address, contact.phone, contact.email),
+    )
 
 
 def _mail(mail: MailSettings) -> MailPlan:

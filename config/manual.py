@@ -150,6 +150,13 @@ same server when it has the host of a check of a mail service (on loopback: host
 with a secret that cannot be read, a configuration is accepted with a warning; the daemon refuses to start while a
 secret is missing.
 """
+_REPORTS: Final = """\
+## `reports`: what stands in an official report
+
+Bodies, symbols, addressees and legal bases change by decision, so they are configuration. Nothing here is required:
+what is left out is printed as a placeholder `[…]` in the place where a person has to write. [report.md](report.md)
+shows the documents.
+"""
 
 
 def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
@@ -167,6 +174,9 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         _EVENTS + "\n" + _table(defs["event"], defs) + "\nA peak:\n\n" + _table(defs["peak"], defs),
         _ALERTS + "\n" + _table(defs["alerts.MailSettings"], defs),
         "A relay:\n\n" + _table(defs["alerts.RelaySettings"], defs),
+        _REPORTS + "\n" + _table(defs["reports"], defs),
+        "Who signs:\n\n" + _table(defs["reports.SignerSettings"], defs),
+        "Whom to ask:\n\n" + _table(defs["reports.ContactSettings"], defs),
         _section(defs, "`store`: records", "store"),
         _section(defs, "`web`: the live page", "web"),
         "## Probes\n\nDurations that a probe reports are seconds. Every probe reports its phases apart: `resolve`, "

@@ -167,6 +167,42 @@ class SitePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerPlan:
+    """Who signs a report; None where a person has to write."""
+
+    authority: str = ""  # the letters before the title: KT., TL., TUQ. with whom they stand for; empty for the head
+    title: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContactPlan:
+    """Whom to ask about a report; None where a person has to write."""
+
+    name: str | None = None
+    title: str | None = None
+    address: str | None = None
+    phone: str | None = None
+    email: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReportPlan:
+    """What an official report says beside the figures; None where a person has to write."""
+
+    parent_body: str | None = None  # the body above the one that issues
+    body: str | None = None  # the issuing body; None is the site's name
+    symbol: str | None = None  # what follows the number: BC-STTTT
+    place: str | None = None
+    addressee: str | None = None  # "Kính gửi"; a report has none unless it says so
+    legal_bases: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
+    archive: str = "VT"  # where the office's own copy goes, after "Lưu:"
+    signer: SignerPlan = SignerPlan()
+    contact: ContactPlan = ContactPlan()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole configuration, ready to run."""
 
@@ -182,6 +218,7 @@ class Plan:
     digest: str  # sha256 of the configuration's text, includes resolved
     text: str  # that text, so that every configuration that ever ran can be kept
     warnings: Sequence[str] = field(default=())
+    reports: ReportPlan = ReportPlan()
 
     def targets(self) -> tuple[Target, ...]:
         """Return every check, references first."""

@@ -25,6 +25,7 @@ from config.settings import (
     PathSettings,
     PeakSettings,
     ReferenceSettings,
+    ReportSettings,
     RootSettings,
     ServiceSettings,
     SiteSettings,
@@ -52,6 +53,7 @@ def build(probes: Mapping[str, ProbeType] = PROBES) -> Schema:
     _add(defs, "service", ServiceSettings)
     _add(defs, "event", EventSettings)
     _add(defs, "alerts", AlertSettings)
+    _add(defs, "reports", ReportSettings)
     _add(defs, "store", StoreSettings)
     _add(defs, "web", WebSettings)
     for kind, probe in sorted(probes.items()):
@@ -85,6 +87,7 @@ def _root(defs: Schema) -> Schema:
         "services": _entries("service"),
         "events": _entries("event"),
         "alerts": {"$ref": "#/$defs/alerts"},
+        "reports": {"$ref": "#/$defs/reports"},
         "store": {"$ref": "#/$defs/store"},
         "web": {"$ref": "#/$defs/web"},
     }
