@@ -134,7 +134,7 @@ class DutyBook:
     def _consider_telling(self, incident: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
         if not is_own_fault(incident.subject) and scene.state(incident.subject) not in TROUBLE:
             return  # not seen just now, or changing too often: nobody is told of what may be over
-        cause = self._cause(incident.subject)
+        cause = self._cause(incident.subject, scene)
         if cause is not None:
             if incident.parent != cause.id:
                 self._keep(replace(incident, parent=cause.id), batch)
@@ -166,10 +166,14 @@ class DutyBook:
     def _dependants(self, service: str) -> list[str]:
         return [s for s in self._services if service in self._needs(s)]
 
-    def _cause(self, service: str) -> Incident | None:
-        """Return the incident at the root of this one: the farthest needed service that is down."""
+    def _cause(self, service: str, scene: Scene) -> Incident | None:
+        """Return the incident at the root of this one: the farthest needed service that is down.
+
+        One that nobody was told of counts only while it is in trouble: else nobody would be told of either.
+        """
         down = [i for n in self._needs(service) if (i := self._open.get(n)) and i.state is State.DOWN]
-        return down[-1] if down else None
+        seen = [i for i in down if i.told or scene.state(i.subject) in TROUBLE]
+        return seen[-1] if seen else None
 
     def _new(self, subject: str, state: State, began: datetime, now: datetime, detail: str = "") -> Incident:
         incident = Incident(self._next, self._plan.site.id, subject, state, began, now, detail=detail)

@@ -299,6 +299,19 @@ def test_a_needed_service_that_is_only_slow_is_no_cause() -> None:
     assert play.review(1) == ["opened data-centre", "opened mail"]
 
 
+def test_a_cause_that_nobody_was_told_of_and_that_is_over_hides_nothing() -> None:
+    play = Play()
+    play.become("data-centre", DOWN)
+    play.become("portal", DOWN)
+    play.review(1)
+    play.become("data-centre", UP, 50)
+    play.become("portal", UP, 50)
+    play.stage.flaps.add("portal")  # its incident stays open, and silent
+    assert play.review(50) == ["recovered data-centre"]
+    play.become("forms", DOWN, 60)
+    assert play.review(61) == ["opened forms"]
+
+
 def test_what_was_told_before_its_cause_was_known_has_its_own_end() -> None:
     play = Play()
     play.become("mail", DOWN)
