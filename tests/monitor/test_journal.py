@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import shutil
 import sqlite3
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,52 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.journal import (
-    FILE_NAME,
     Batch,
-    Journal,
     JournalBusyError,
-    JournalError,
     Recovered,
     from_ms,
-    migrations,
     pack_body,
     to_ms,
 )
 from monitor.judge.outage import Memory
-from monitor.model import EventKind, SlotCount, State
+from monitor.model import SlotCount, State
 from probes.base import Fault, Reading
-from tests.monitor.builders import SITE, at, bad, change, duty, gap, good, incident, notice
-
-VERSION_1 = Path(__file__).with_name("journal_v1.sql")
-
-
-@contextlib.asynccontextmanager
-async def opened(state_dir: Path, site: str = SITE) -> AsyncIterator[Journal]:
-    journal = await Journal.open(state_dir, site)
-    try:
-        yield journal
-    finally:
-        await journal.close()
-
-
-async def begin(journal: Journal, seconds: float = 0, digest: str = "d1", text: str = "site: {}\n") -> Recovered:
-    return await journal.begin_run(at(seconds), digest, "0.1.0", text)
-
-
-async def recovered(state_dir: Path, seconds: float = 1000) -> Recovered:
-    async with opened(state_dir) as journal:
-        return await begin(journal, seconds)
-
-
-def rows(state_dir: Path, sql: str) -> list[tuple[object, ...]]:
-    """Ask the file itself, as somebody with the sqlite3 shell would."""
-    with contextlib.closing(sqlite3.connect(state_dir / FILE_NAME)) as db:
-        return db.execute(sql).fetchall()
-
-
-async def ask(state_dir: Path, sql: str) -> list[tuple[object, ...]]:
-    return await asyncio.to_thread(rows, state_dir, sql)
-
+from tests.monitor.builders import at, change, duty, gap, good, incident
+from tests.monitor.journals import ask, begin, everything, fill_up, make_room, opened, recovered
 
 # Times and bodies.
 
@@ -94,21 +58,6 @@ def test_a_body_holds_only_what_there_is() -> None:
 
 
 # One transaction.
-
-
-def everything() -> Batch:
-    return Batch(
-        results=[
-            good("mail.smtp", 0, took_s=0.025),
-            bad("mail.smtp", 30, Fault.REFUSED, detail="từ chối", path="vnpt"),
-        ],
-        changes=[change("mail.smtp", State.DOWN, 30, confirmed=40, earliest=0, fault="refused", detail="từ chối")],
-        gaps=[gap("portal.home", 5, None), gap("mail.smtp", 1, 2, "missed")],
-        memories={"mail.smtp": Memory(state=State.DOWN, since=at(30), bad=3, first_bad=at(30), history="uud")},
-        incidents={1: incident(1, "mail", 30, detail="SMTP: từ chối")},
-        duties=[duty("opened-1")],
-        slots=[SlotCount("mail.smtp", at(0), done=2, late=1, skipped=0, lost=4)],
-    )
 
 
 async def test_a_batch_is_found_again_whole(tmp_path: Path) -> None:
@@ -176,22 +125,6 @@ async def test_results_after_a_failed_batch_find_their_check(tmp_path: Path) -> 
             await journal.commit(Batch(results=[good("mail.smtp", 1)], duties=[duty("twice")]), at(2))
         await journal.commit(Batch(results=[good("portal.home", 3), good("mail.smtp", 3)]), at(3))
     assert await ask(tmp_path, "SELECT name FROM results_readable ORDER BY rowid") == [("portal.home",), ("mail.smtp",)]
-
-
-async def fill_up(journal: Journal) -> None:
-    """Make the journal's own connection believe that the disk is full."""
-    db = journal._db
-
-    def work() -> None:
-        pages = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {pages}")
-
-    await journal._do(work)
-
-
-async def make_room(journal: Journal) -> None:
-    db = journal._db
-    await journal._do(lambda: db.execute("PRAGMA max_page_count = 1000000").fetchone())
 
 
 def large() -> Batch:
@@ -386,90 +319,6 @@ async def test_consequences_keep_the_incident_they_follow_from(tmp_path: Path) -
     assert (await recovered(tmp_path)).open_incidents == family
 
 
-# The outbox.
-
-
-async def owing(journal: Journal, *messages: str, created: float = 10) -> None:
-    await journal.commit(Batch(duties=[duty(m) for m in messages]), at(created))
-
-
-async def test_a_duty_is_claimed_as_it_was_written_oldest_first(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await journal.commit(Batch(duties=[duty("first", 7), duty("second", 7, kind=EventKind.RECOVERED)]), at(10))
-        first, second = await journal.claim("mail", at(10), 10)
-        assert (first.message_id, first.thread_id, first.attempts) == ("<first@lang-son>", "<7@lang-son>", 0)
-        assert (first.notice, first.created_at) == (notice(7), at(10))
-        assert second.notice == notice(7, kind=EventKind.RECOVERED)
-        assert [i.id for i in await journal.claim("mail", at(11), 1)] == [first.id]
-        assert await journal.claim("sms", at(11), 10) == []
-        assert await journal.waiting("mail") == 2
-        assert await journal.waiting("sms") == 0
-
-
-async def test_a_duty_stays_owed_until_its_message_was_accepted(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await owing(journal, "one", "two")
-        one, two = await journal.claim("mail", at(10), 10)
-        assert await journal.claim("mail", at(10), 10) == [one, two]
-        await journal.mark_sent(one.id, at(12), "250 queued")
-        assert await journal.claim("mail", at(13), 10) == [two]
-        assert await journal.waiting("mail") == 1
-    assert await ask(tmp_path, "SELECT sent_ms, attempts, last_detail FROM outbox ORDER BY id") == [
-        (to_ms(at(12)), 1, "250 queued"),
-        (None, 0, ""),
-    ]
-
-
-async def test_a_duty_that_failed_for_now_is_due_again_later(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await owing(journal, "one")
-        (item,) = await journal.claim("mail", at(10), 10)
-        await journal.mark_retry(item.id, at(70), "connection refused")
-        assert await journal.claim("mail", at(69.999), 10) == []
-        assert await journal.waiting("mail") == 1
-        (again,) = await journal.claim("mail", at(70), 10)
-        assert (again.message_id, again.attempts) == (item.message_id, 1)
-
-
-async def test_a_duty_that_can_never_go_through_is_owed_no_more(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await owing(journal, "one")
-        (item,) = await journal.claim("mail", at(10), 10)
-        await journal.mark_failed(item.id, at(11), "550 no such user")
-        assert await journal.claim("mail", at(9999), 10) == []
-        assert await journal.waiting("mail") == 0
-    assert await ask(tmp_path, "SELECT failed_ms, last_detail FROM outbox") == [(to_ms(at(11)), "550 no such user")]
-
-
-async def test_duties_outlive_the_daemon(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await owing(journal, "one")
-    async with opened(tmp_path) as journal:
-        await begin(journal, 100)
-        assert [i.message_id for i in await journal.claim("mail", at(100), 10)] == ["<one@lang-son>"]
-
-
-async def test_a_mark_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("monitor.journal.BUSY_PAUSE_S", 0.001)
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await owing(journal, "one")
-        (item,) = await journal.claim("mail", at(10), 10)
-        await fill_up(journal)
-        mark = asyncio.create_task(journal.mark_sent(item.id, at(12), "x" * 50_000))
-        await asyncio.sleep(0.03)
-        assert not mark.done()
-        assert await journal.waiting("mail") == 1
-        await make_room(journal)
-        await mark
-        assert await journal.waiting("mail") == 0
-
-
 # Slots, old results, several sites.
 
 
@@ -519,79 +368,3 @@ async def test_sites_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
             assert await theirs.claim("mail", at(99), 10) == []
             assert await theirs.waiting("mail") == 0
             assert await theirs.recent_incidents(10) == []
-
-
-# Files that cannot serve.
-
-
-def make_file(path: Path, *statements: str) -> None:
-    with contextlib.closing(sqlite3.connect(path)) as db:
-        for statement in statements:
-            db.executescript(statement)
-
-
-async def test_a_journal_of_a_newer_program_is_refused(tmp_path: Path) -> None:
-    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, "PRAGMA user_version = 4711")
-    newest = (await asyncio.to_thread(migrations))[-1][0]
-    words = f"the journal is of version 4711, this program knows {newest}: use the newer program"
-    with pytest.raises(JournalError, match=words):
-        await Journal.open(tmp_path, SITE)
-
-
-async def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
-    file = tmp_path / FILE_NAME
-    file.write_bytes(b"this is somebody's letter\n" * 100)
-    with pytest.raises(JournalError, match=rf"{file} cannot be used: file is not a database"):
-        await Journal.open(tmp_path, SITE)
-    assert file.read_bytes() == b"this is somebody's letter\n" * 100
-
-
-async def test_somebody_elses_database_is_refused(tmp_path: Path) -> None:
-    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, "CREATE TABLE runs (song TEXT)")
-    with pytest.raises(JournalError, match="cannot be used: table runs already exists"):
-        await Journal.open(tmp_path, SITE)
-    assert await ask(tmp_path, "SELECT name FROM sqlite_schema WHERE type = 'table'") == [("runs",)]
-
-
-async def test_a_state_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file")
-    for state_dir in (tmp_path / "taken", tmp_path / "taken" / "state"):
-        with pytest.raises(JournalError, match=f"cannot open the journal in {state_dir}: "):
-            await Journal.open(state_dir, SITE)
-
-
-async def test_a_state_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(JournalError, match=f"cannot open the journal in {tmp_path}: unable to open database file"):
-        await Journal.open(tmp_path, SITE)
-
-
-async def test_a_new_state_directory_is_closed_to_others(tmp_path: Path) -> None:
-    async with opened(tmp_path / "var" / "thongsuot"):
-        pass
-    assert (tmp_path / "var" / "thongsuot").stat().st_mode & 0o007 == 0
-
-
-# Older versions.
-
-
-async def test_a_journal_of_version_1_is_brought_to_this_version_with_all_it_holds(tmp_path: Path) -> None:
-    dump = await asyncio.to_thread(VERSION_1.read_text, "utf-8")
-    await asyncio.to_thread(make_file, tmp_path / FILE_NAME, dump)
-    found = await recovered(tmp_path)
-    assert await ask(tmp_path, "PRAGMA user_version") == [((await asyncio.to_thread(migrations))[-1][0],)]
-    expected = everything()
-    assert found.memories == expected.memories
-    assert found.open_gaps == {"portal.home": gap("portal.home", 5, None)}
-    assert found.open_incidents == expected.incidents
-    assert found.last_changes == {"mail.smtp": expected.changes[0]}
-    assert (found.alive, found.stopped) == (at(50), True)
-    async with opened(tmp_path) as journal:
-        await begin(journal, 2000)
-        (item,) = await journal.claim("mail", at(2000), 10)
-        assert (item.message_id, item.notice) == ("<opened-1@lang-son>", notice())
-    assert await ask(tmp_path, "SELECT count(*) FROM results_readable") == [(2,)]
-
-
-def test_migrations_are_numbered_from_one_without_holes() -> None:
-    assert [number for number, _ in migrations()] == list(range(1, len(migrations()) + 1))

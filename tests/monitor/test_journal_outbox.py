@@ -1,0 +1,94 @@
+"""The outbox: a duty to tell is owed until its message was accepted, over restarts and full disks."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from monitor.journal import Batch, Journal, to_ms
+from monitor.model import EventKind
+from tests.monitor.builders import at, duty, notice
+from tests.monitor.journals import ask, begin, fill_up, make_room, opened
+
+
+async def owing(journal: Journal, *messages: str, created: float = 10) -> None:
+    await journal.commit(Batch(duties=[duty(m) for m in messages]), at(created))
+
+
+async def test_a_duty_is_claimed_as_it_was_written_oldest_first(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(duties=[duty("first", 7), duty("second", 7, kind=EventKind.RECOVERED)]), at(10))
+        first, second = await journal.claim("mail", at(10), 10)
+        assert (first.message_id, first.thread_id, first.attempts) == ("<first@lang-son>", "<7@lang-son>", 0)
+        assert (first.notice, first.created_at) == (notice(7), at(10))
+        assert second.notice == notice(7, kind=EventKind.RECOVERED)
+        assert [i.id for i in await journal.claim("mail", at(11), 1)] == [first.id]
+        assert await journal.claim("sms", at(11), 10) == []
+        assert await journal.waiting("mail") == 2
+        assert await journal.waiting("sms") == 0
+
+
+async def test_a_duty_stays_owed_until_its_message_was_accepted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one", "two")
+        one, two = await journal.claim("mail", at(10), 10)
+        assert await journal.claim("mail", at(10), 10) == [one, two]
+        await journal.mark_sent(one.id, at(12), "250 queued")
+        assert await journal.claim("mail", at(13), 10) == [two]
+        assert await journal.waiting("mail") == 1
+    assert await ask(tmp_path, "SELECT sent_ms, attempts, last_detail FROM outbox ORDER BY id") == [
+        (to_ms(at(12)), 1, "250 queued"),
+        (None, 0, ""),
+    ]
+
+
+async def test_a_duty_that_failed_for_now_is_due_again_later(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await journal.mark_retry(item.id, at(70), "connection refused")
+        assert await journal.claim("mail", at(69.999), 10) == []
+        assert await journal.waiting("mail") == 1
+        (again,) = await journal.claim("mail", at(70), 10)
+        assert (again.message_id, again.attempts) == (item.message_id, 1)
+
+
+async def test_a_duty_that_can_never_go_through_is_owed_no_more(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await journal.mark_failed(item.id, at(11), "550 no such user")
+        assert await journal.claim("mail", at(9999), 10) == []
+        assert await journal.waiting("mail") == 0
+    assert await ask(tmp_path, "SELECT failed_ms, last_detail FROM outbox") == [(to_ms(at(11)), "550 no such user")]
+
+
+async def test_duties_outlive_the_daemon(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+    async with opened(tmp_path) as journal:
+        await begin(journal, 100)
+        assert [i.message_id for i in await journal.claim("mail", at(100), 10)] == ["<one@lang-son>"]
+
+
+async def test_a_mark_waits_for_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monitor.journal.BUSY_PAUSE_S", 0.001)
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        await fill_up(journal)
+        mark = asyncio.create_task(journal.mark_sent(item.id, at(12), "x" * 50_000))
+        await asyncio.sleep(0.03)
+        assert not mark.done()
+        assert await journal.waiting("mail") == 1
+        await make_room(journal)
+        await mark
+        assert await journal.waiting("mail") == 0
