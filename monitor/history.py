@@ -13,16 +13,9 @@ from typing import Final
 import orjson
 
 from config.plan import Window
-from monitor.journal import (
-    FILE_NAME,
-    JournalError,
-    change_from_row,
-    from_ms,
-    incident_from_row,
-    migrations,
-    to_ms,
-)
+from monitor.journal import FILE_NAME, JournalError, migrations
 from monitor.model import Change, Gap, Incident, SlotCount
+from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
 
 # A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.

@@ -1,7 +1,8 @@
 """The journal: everything the monitor must not forget, in one SQLite file. The only writer, on a thread of its own.
 
 One transaction holds the results of a moment, the changes they caused and the duties to tell that follow, so that a
-crash can neither lose a mail nor invent one. All SQL of the house is here, in `history` and in `migrations/`.
+crash can neither lose a mail nor invent one. All SQL of the house is here, in `history`, in the modules of
+the evidence and in `migrations/`.
 """
 
 from __future__ import annotations
@@ -13,17 +14,25 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-import orjson
 from pydantic import TypeAdapter
 
 from monitor.judge.outage import Memory
-from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount, State
-from probes.base import Reading
+from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount
+from monitor.rows import (
+    CHANGE_COLUMNS,
+    change_from_row,
+    change_row,
+    incident_from_row,
+    incident_row,
+)
+from monitor.rows import from_ms as from_ms
+from monitor.rows import pack_body as pack_body
+from monitor.rows import to_ms as to_ms
 
 T = TypeVar("T")
 
@@ -31,7 +40,6 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "journal.db"
 BUSY_PAUSE_S: Final = 2.0
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MEMORY: Final = TypeAdapter(Memory)
 _NOTICE: Final = TypeAdapter(Notice)
 
@@ -42,16 +50,6 @@ class JournalError(Exception):
 
 class JournalBusyError(Exception):
     """This transaction could not be written now (disk full, file locked); it may be tried again as it is."""
-
-
-def to_ms(moment: datetime) -> int:
-    """Turn an aware datetime into milliseconds since 1970 UTC."""
-    return (moment - _EPOCH) // timedelta(milliseconds=1)
-
-
-def from_ms(ms: int) -> datetime:
-    """Turn milliseconds since 1970 UTC into an aware datetime."""
-    return _EPOCH + timedelta(milliseconds=ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,22 +88,6 @@ class Recovered:
     next_incident: int
     alive: datetime | None  # last transaction of the run before; None when there was none
     stopped: bool  # whether that run ended by itself
-
-
-def pack_body(reading: Reading) -> bytes:
-    """Encode what a reading holds beyond its own columns; times in whole microseconds, empty parts left out."""
-    body: dict[str, Any] = {}
-    if reading.detail:
-        body["d"] = reading.detail
-    if reading.phases:
-        body["p"] = {k: round(v * 1e6) for k, v in reading.phases.items()}
-    if reading.rtts_s:
-        body["r"] = [None if r is None else round(r * 1e6) for r in reading.rtts_s]
-    if reading.values:
-        body["v"] = dict(reading.values)
-    if reading.facts:
-        body["f"] = dict(reading.facts)
-    return orjson.dumps(body)
 
 
 class Journal:
@@ -203,6 +185,19 @@ class Journal:
                 raise JournalBusyError(str(exc)) from exc
             raise
 
+    async def transact(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Do a small piece of work of another keeper of records as one transaction on the writer's thread.
+
+        Raises:
+            JournalBusyError: nothing of it was written; it may be tried again.
+        """
+
+        def whole() -> T:
+            with self._writing():
+                return work(self._db)
+
+        return await self._do(whole)
+
     async def _insist(self, work: Callable[[], None]) -> None:
         """Do a small write again until it goes through: what it notes has already happened outside."""
         while True:
@@ -228,7 +223,7 @@ class Journal:
         db.executemany(
             "INSERT INTO changes (site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            [_change_row(c) for c in batch.changes],
+            [change_row(c) for c in batch.changes],
         )
         db.executemany(
             "INSERT OR REPLACE INTO memories VALUES (?, ?, ?)",
@@ -239,7 +234,7 @@ class Journal:
             "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " state = excluded.state, began_ms = excluded.began_ms, confirmed_ms = excluded.confirmed_ms,"
             " ended_ms = excluded.ended_ms, parent = excluded.parent, told = excluded.told, detail = excluded.detail",
-            [_incident_row(i) for i in sorted(batch.incidents.values(), key=lambda i: i.ended_at is None)],
+            [incident_row(i) for i in sorted(batch.incidents.values(), key=lambda i: i.ended_at is None)],
         )
         db.executemany(
             "INSERT INTO outbox (site, incident, kind, channel, message_id, thread_id, notice, created_ms,"
@@ -297,7 +292,7 @@ class Journal:
             "SELECT check_name, start_ms, cause FROM gaps WHERE site = ? AND end_ms IS NULL", (site,)
         ).fetchall()
         changes = db.execute(
-            f"SELECT {_CHANGE_COLUMNS} FROM changes WHERE id IN"  # noqa: S608  our own constant
+            f"SELECT {CHANGE_COLUMNS} FROM changes WHERE id IN"  # noqa: S608  our own constant
             " (SELECT max(id) FROM changes WHERE site = ? GROUP BY subject)",
             (site,),
         ).fetchall()
@@ -334,7 +329,8 @@ class Journal:
             with self._writing():
                 return self._db.execute(
                     "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results ORDER BY rowid LIMIT ?)"
-                    " AND started_ms < ?",
+                    # The last row stays, or its number would be given out again: evidence speaks of row numbers.
+                    " AND started_ms < ? AND rowid < (SELECT max(rowid) FROM results)",
                     (rows, to_ms(before)),
                 ).rowcount
 
@@ -393,45 +389,6 @@ class Journal:
             return count
 
         return await self._do(work)
-
-
-_CHANGE_COLUMNS: Final = "site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping"
-
-
-def _change_row(c: Change) -> tuple[object, ...]:
-    times = (to_ms(c.at), to_ms(c.confirmed_at), to_ms(c.earliest))
-    return (c.site, c.subject, c.state, *times, c.fault, c.detail, int(c.flapping))
-
-
-def change_from_row(row: Sequence[Any]) -> Change:
-    """Build a Change from its columns in the table's order, without the id."""
-    site, subject, state, at, confirmed, earliest, fault, detail, flapping = row
-    return Change(
-        site, subject, State(state), from_ms(at), from_ms(confirmed), from_ms(earliest), fault, detail, bool(flapping)
-    )
-
-
-def _incident_row(i: Incident) -> tuple[object, ...]:
-    ended = to_ms(i.ended_at) if i.ended_at else None
-    times = (to_ms(i.began_at), to_ms(i.confirmed_at), ended)
-    return (i.id, i.site, i.subject, i.state, *times, i.parent, int(i.told), i.detail)
-
-
-def incident_from_row(row: Sequence[Any]) -> Incident:
-    """Build an Incident from its columns in the table's order."""
-    ident, site, subject, state, began, confirmed, ended, parent, told, detail = row
-    return Incident(
-        ident,
-        site,
-        subject,
-        State(state),
-        from_ms(began),
-        from_ms(confirmed),
-        from_ms(ended) if ended is not None else None,
-        parent,
-        bool(told),
-        detail,
-    )
 
 
 def keep_configuration(state_dir: Path, digest: str, text: str) -> None:
