@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
+from operator import attrgetter
 from typing import Final
 
 from config.plan import REFERENCES, OutagePolicy, Target
@@ -27,10 +28,13 @@ def sample_of(result: Result, policy: OutagePolicy) -> Sample:
     return Sample.SLOW if slow else Sample.GOOD
 
 
-def _kept(memory: Memory) -> Memory:
-    """Leave out what changes with every result of a steady state; a restart does without."""
+# What changes with every result of a steady state is left out; a restart does without.
+_STEADY: Final = attrgetter(*(f.name for f in fields(Memory) if f.name not in {"last_good", "last_bad", "counted_bad"}))
+
+
+def _kept(memory: Memory) -> tuple[object, ...]:
     counted = None if memory.state is State.DOWN else memory.counted_bad
-    return replace(memory, last_good=None, last_bad=None, counted_bad=counted)
+    return (*_STEADY(memory), counted)
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ class Track:
     local_since: datetime | None = None  # the first of them
     because: str = ""  # detail of the result that decided the believed state
     shown: Since | None = None
-    _written: Memory = field(default_factory=Memory)
+    _written: tuple[object, ...] = _kept(Memory())
 
     @property
     def is_reference(self) -> bool:

@@ -151,7 +151,10 @@ def settle(memory: Memory) -> Memory:
 
     Call it when no streak is under way. Source: Nagios base/flapping.c, weights 0.75 to 1.25 over 20 changes.
     """
-    history = (memory.history + ("d" if memory.state is State.DOWN else "u"))[-FLAP_STATES:]
+    letter = "d" if memory.state is State.DOWN else "u"
+    if memory.history and not memory.history.strip(letter) and not memory.flapping:
+        return memory  # steady as far back as is remembered, and a short history counts as steady before it began
+    history = (memory.history + letter)[-FLAP_STATES:]
     share = flap_share(history)
     flapping = share > FLAP_STOP if memory.flapping else share >= FLAP_START
     if history == memory.history and flapping == memory.flapping:

@@ -289,8 +289,15 @@ def test_only_down_counts_as_the_other_state_of_flapping() -> None:
     memory = Memory()
     for state in (State.UP, State.DEGRADED, State.CONGESTED) * 10:
         memory = settle(replace(memory, state=state))
-    assert memory.history == "u" * FLAP_STATES
+    assert set(memory.history) == {"u"}
     assert not memory.flapping
+
+
+@given(st.text("ud", min_size=1, max_size=60))
+def test_a_memory_that_keeps_one_letter_of_steady_times_weighs_like_the_whole(states: str) -> None:
+    whole = ("u" * FLAP_STATES + states)[-FLAP_STATES:]
+
+    assert flap_share(lived("u" * FLAP_STATES + states).history) == flap_share(whole)
 
 
 def test_a_steady_check_is_the_same_memory_after_every_result() -> None:
