@@ -1,0 +1,107 @@
+"""A path's own floor and noise: how fast it is when nothing queues. Pure: no clock, no input or output.
+
+The floor is the 10th percentile of the hourly minima of the last 48 quiet hours: the least of one hour could be one
+lucky packet, and a day may have many hours of queueing. Hours in which a queue stood are left out, so a queue of days
+does not become the normal.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Mapping
+from typing import Any, Final
+
+HOURS: Final = 48  # hourly minima kept: the floor survives a peak night and a whole bad day
+LOW_SHARE: Final = 0.10  # percentile of the hourly minima
+QUIET_BINS: Final = 72  # six hours of quiet bins say how much the minimum moves by itself
+NOISE_LEAST_S: Final = 0.00025  # minima of a quiet path move by 0.25 to 0.5 ms; less is not believed
+MAD_TO_SIGMA: Final = 1.4826  # median absolute deviation of a normal distribution, in standard deviations
+
+
+def _median(ordered: list[float]) -> float:
+    middle = len(ordered) // 2
+    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
+class Floor:
+    """The level below which a path does not go, and how much its minimum moves above it."""
+
+    __slots__ = ("_current", "_hour", "_hour_s", "_hours", "_offsets", "_quiet", "level_s", "noise_s", "offset_s")
+
+    def __init__(self, hour_s: float = 3600.0) -> None:
+        """Args: hour_s: length of an hour; shorter only in drills that run faster than life."""
+        self._hour_s = hour_s
+        self._hours = array("d")
+        self._hour = -1
+        self._current = math.inf
+        self._quiet = array("d")  # minimum above the floor, of the last quiet bins
+        self._offsets = array("d")  # median above the floor, of the same bins
+        self.level_s = math.nan
+        self.noise_s = NOISE_LEAST_S
+        self.offset_s = 0.0  # how far a quiet bin's median lies above the floor
+
+    @property
+    def hours(self) -> int:
+        """How many hours it rests on, the current one included."""
+        return len(self._hours) + (self._current < math.inf)
+
+    def see(self, start: float, least_s: float) -> None:
+        """Take in the minimum of a bin in which no queue stood, or of any bin while learning."""
+        hour = int(start // self._hour_s)
+        if hour != self._hour:
+            if self._current < math.inf:
+                self._hours.append(self._current)
+                del self._hours[:-HOURS]
+            self._hour, self._current = hour, math.inf
+        elif least_s >= self._current:
+            return
+        self._current = min(self._current, least_s)
+        ordered = sorted([*self._hours, self._current])
+        self.level_s = ordered[int(LOW_SHARE * (len(ordered) - 1))]
+
+    def see_quiet(self, queue_s: float, median_s: float) -> None:
+        """Take in how far the minimum and the median of a quiet bin lie above the floor."""
+        quiet, offsets = self._quiet, self._offsets
+        quiet.append(queue_s)
+        offsets.append(median_s)
+        if len(quiet) > QUIET_BINS:
+            del quiet[0], offsets[0]
+        middle = _median(sorted(quiet))
+        spread = _median(sorted([abs(q - middle) for q in quiet]))
+        self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * spread)
+        self.offset_s = _median(sorted(offsets))
+
+    def move_to(self, level_s: float) -> None:
+        """Begin again at another level: the path has changed. What is known of its noise stays."""
+        del self._hours[:]
+        self._hour = -1
+        self._current = math.inf
+        self._hours.append(level_s)
+        self.level_s = level_s
+
+    def state(self) -> Mapping[str, Any]:
+        """Return all that is remembered, as JSON can hold it."""
+        return {
+            "hour_s": self._hour_s,
+            "hours": list(self._hours),
+            "hour": self._hour,
+            "current": None if math.isinf(self._current) else self._current,
+            "quiet": list(self._quiet),
+            "offsets": list(self._offsets),
+            "level": None if math.isnan(self.level_s) else self.level_s,
+            "noise": self.noise_s,
+            "offset": self.offset_s,
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Floor:
+        """Go on from what `state` returned."""
+        floor = cls(state["hour_s"])
+        floor._hours = array("d", state["hours"])
+        floor._hour = state["hour"]
+        floor._current = math.inf if state["current"] is None else state["current"]
+        floor._quiet, floor._offsets = array("d", state["quiet"]), array("d", state["offsets"])
+        floor.level_s = math.nan if state["level"] is None else state["level"]
+        floor.noise_s, floor.offset_s = state["noise"], state["offset"]
+        return floor
