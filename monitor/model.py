@@ -13,6 +13,7 @@ from config.plan import ServiceKind
 from probes.base import BLIND_FAULTS, Reading
 
 SUSPECT = "suspect"  # in evidence: failing, and not yet believed
+SIMULATED = "(simulated)"  # ends the version of a run whose results were made up: drills, examples, benches
 OWN_FAULT = "own-fault"  # the subject of an incident in which we ourselves are at fault
 
 

@@ -1,0 +1,150 @@
+"""`thongsuot simulate event`: a whole event's evidence in simulated time.
+
+The pipeline, the judge and the journal are the daemon's own; the schedule's slots are the scheduler's. Only the clock
+and the answers are made up, from a scenario. Each run in the journal is marked as simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from config.plan import EventPlan, Plan, Target, Window
+from monitor.board import Board
+from monitor.journal import Journal
+from monitor.model import SIMULATED, Result, SlotCount
+from monitor.pipeline import Pipeline
+from monitor.scheduler import next_slot
+from thongsuot.scenario import Scenario, World, pause_at, running, spans
+
+GATHER_S: Final = 20.0  # good results of this long go through together; a bad one goes through at once
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was simulated."""
+
+    results: int
+    runs: int
+    window: Window
+
+
+@dataclass(slots=True)
+class _Run:
+    """One simulated life of the daemon."""
+
+    plan: Plan
+    scenario: Scenario
+    world: World
+    window: Window
+    now: datetime
+    queue: list[tuple[datetime, int, Target, int]] = field(default_factory=list)  # due, tie-breaker, check, attempt
+    order: itertools.count[int] = field(default_factory=itertools.count)
+    counts: dict[tuple[str, datetime], int] = field(default_factory=dict)
+    results: int = 0
+
+    def begin(self) -> None:
+        """Plan the first slot of every check."""
+        for target in self.plan.targets():
+            self._plan_slot(target, self.window.start)
+
+    def _plan_slot(self, target: Target, after: datetime) -> None:
+        every_s = pause_at(target, self.scenario, after)
+        slot_s = next_slot(target.id, every_s, (after - _EPOCH).total_seconds())
+        self._push(_EPOCH + timedelta(seconds=slot_s), target, 0)
+
+    def _push(self, due: datetime, target: Target, attempt: int) -> None:
+        heapq.heappush(self.queue, (due, next(self.order), target, attempt))
+
+    def request(self, check: str, delay_s: float) -> None:
+        """Run a check once more after some seconds, as the judge asks."""
+        target = next(t for t in self.plan.targets() if t.id == check)
+        self._push(self.now + timedelta(seconds=max(delay_s, 0.0)), target, 1)
+
+    def next_result(self) -> Result:
+        """Run the check that is due next."""
+        due, _, target, attempt = heapq.heappop(self.queue)
+        due = max(due, self.now)
+        if attempt == 0:
+            self._plan_slot(target, due)
+            hour = due.replace(minute=0, second=0, microsecond=0)
+            self.counts[target.id, hour] = self.counts.get((target.id, hour), 0) + 1
+        reading = self.world.reading(target, due)
+        self.now = due
+        self.results += 1
+        return Result(target.site, target.id, target.path_id, due, due, 0.0, attempt, reading)
+
+    def take_counts(self) -> Sequence[SlotCount]:
+        """Return the ledger since the last call."""
+        counts = [SlotCount(check, hour, done=n) for (check, hour), n in self.counts.items()]
+        self.counts.clear()
+        return counts
+
+
+async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, seed: int) -> Outcome:
+    """Write the evidence of an event into a state directory, as the daemon would have kept it.
+
+    Args:
+        plan: the configuration; its own state directory is not touched.
+        event: which event to live through.
+        scenario: what happens.
+        out: the state directory to write; should be empty.
+        seed: makes other answers of the same scenario.
+
+    Raises:
+        JournalError: the directory cannot serve.
+        ScenarioError: the scenario names times that do not exist.
+    """
+    happenings = spans(scenario, plan)
+    world = World(scenario, happenings, seed)
+    plan = replace(plan, state_dir=out)
+    lives = running(event.window, happenings)
+    journal = await Journal.open(out, plan.site.id)
+    done = 0
+    try:
+        for window in lives:
+            done += await _live(_Run(plan, scenario, world, window, window.start), journal, seed)
+    finally:
+        await journal.close()
+    return Outcome(done, len(lives), event.window)
+
+
+async def _live(run: _Run, journal: Journal, seed: int) -> int:
+    board = Board(run.plan, run.window.start)
+    pipeline = Pipeline(
+        run.plan,
+        journal,
+        board,
+        asyncio.Queue(),
+        request=run.request,
+        slot_counts=run.take_counts,
+        told=lambda: None,
+        clock=lambda: run.now,
+    )
+    version = f"seed {seed} {SIMULATED}"
+    recovered = await journal.begin_run(run.now, run.plan.digest, version, run.plan.text)
+    await journal.commit(pipeline.resume(recovered, run.now), run.now)
+    run.begin()
+    batch: list[Result] = []
+    while run.queue and run.queue[0][0] < run.window.end:
+        began = batch[0].started_at if batch else run.queue[0][0]
+        if batch and run.queue[0][0] - began > timedelta(seconds=GATHER_S):
+            await pipeline.put_through(batch)
+            batch = []
+        batch.append(run.next_result())
+        if batch[-1].reading.fault is not None:
+            await pipeline.put_through(batch)
+            batch = []
+    await pipeline.put_through(batch)
+    run.now = run.window.end
+    pipeline.stop()
+    await pipeline.run()
+    await journal.end_run(run.now)
+    return run.results
