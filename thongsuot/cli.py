@@ -25,6 +25,7 @@ from config.plan import Language, Plan
 from config.settings import parse_listen
 from exporters.mail import outcome_line, send_test
 from monitor.journal import JournalError
+from probes import PROBES
 from probes.base import Path as Uplink
 from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
 from thongsuot import daemon, once, reports
@@ -34,7 +35,15 @@ T = TypeVar("T")
 
 WELL, NOT_WELL, WRONG_USE, OWN_FAULT, REFUSED = 0, 1, 2, 70, 78
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+HELP = """Thông Suốt watches a province's services and links, says what is up and what is not, and keeps the proof.
+
+Figures for machines with --json on standard output; messages for people on standard error.
+
+Exit codes: 0 well; 1 the check or service asked about is not well; 2 wrong use; 70 our own fault;
+78 configuration refused.
+"""
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 alerts_app = typer.Typer(no_args_is_help=True, help="Messages to the people on duty.")
 app.add_typer(alerts_app, name="alerts")
 
@@ -218,8 +227,13 @@ def once_command(
 @app.command()
 def probe(
     ctx: typer.Context,
-    kind: Annotated[str, typer.Argument(metavar="KIND")],
-    pairs: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE…")] = None,
+    kind: Annotated[str, typer.Argument(metavar="KIND", help=f"One of {', '.join(sorted(PROBES))}.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE…", help="Keys of a check of this kind, a dot reaches inside; timeout, source, interface."
+        ),
+    ] = None,
     as_json: JsonOption = False,
     lang: LangOption = None,
 ) -> None:
@@ -264,9 +278,9 @@ def report(  # noqa: PLR0913, PLR0917  the command line's own options
     try:
         files = reports.write_report(plan, window, title, out, wanted)
     except JournalError as exc:
-        _end(NOT_WELL, str(exc))
+        _end(OWN_FAULT, str(exc))
     except OSError as exc:
-        _end(NOT_WELL, f"{out}: {exc.strerror or exc}")
+        _end(OWN_FAULT, f"{out}: {exc.strerror or exc}")
     for file in files:
         _say(str(file))
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
@@ -27,7 +30,7 @@ from monitor.model import Result
 from monitor.pipeline import Pipeline
 from monitor.scheduler import Scheduler
 from probes.base import Tools, utc_now
-from thongsuot.notify import notify, watchdog_s
+from thongsuot.notify import keep_alive, notify
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +94,21 @@ async def run(
         StartError: the journal or the listening address cannot be had.
         Exception: whatever ended one of the parts.
     """
-    reloaded, refused = False, 0
+    before: Plan | None = None  # the one that ran last
+    fallback: Plan | None = None  # taken when this one cannot start
+    refused = 0
     while not stop.is_set():
-        following, refused = await _run_plan(plan, ready, _Signals(stop, reload, load), reloaded, refused)
+        try:
+            following, refused = await _run_plan(plan, ready, _Signals(stop, reload, load), before, refused)
+        except StartError as exc:
+            if fallback is None:
+                raise
+            log.warning("the new configuration cannot be used, the old one stays: %s", exc)
+            plan, fallback, refused = fallback, None, refused + 1
+            continue
         if following is None:
             return
-        plan, reloaded = following, True
+        plan, before, fallback = following, plan, plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +139,49 @@ class _Signals:
 
 
 async def _run_plan(
-    plan: Plan, ready: Callable[[DaemonInfo], None] | None, signals: _Signals, reloaded: bool, refused: int
+    plan: Plan, ready: Callable[[DaemonInfo], None] | None, signals: _Signals, before: Plan | None, refused: int
 ) -> tuple[Plan | None, int]:
+    """Run one configuration, after `before` in the same process or as the first; return the next one."""
+    async with _alone_in(plan.state_dir):
+        # In another journal the time since its last record was not observed.
+        same = before is not None and (before.state_dir, before.site.id) == (plan.state_dir, plan.site.id)
+        try:
+            parts = await _build(plan, same)
+        except (OSError, JournalError, JournalBusyError) as exc:
+            raise StartError(f"cannot start: {exc}") from exc
+        parts.board.config_reloads_refused = refused
+        return await _run_parts(parts, ready, signals), parts.board.config_reloads_refused
+
+
+@contextlib.asynccontextmanager
+async def _alone_in(state_dir: Path) -> AsyncIterator[None]:
+    """Keep any other daemon out of a state directory: two of them would double every result and every mail."""
     try:
-        parts = await _build(plan, reloaded)
-    except (OSError, JournalError, JournalBusyError) as exc:
-        raise StartError(f"cannot start: {exc}") from exc
-    parts.board.config_reloads_refused = refused
+        lock = await asyncio.to_thread(_lock, state_dir)
+    except BlockingIOError as exc:
+        raise StartError(f"cannot start: another daemon runs with the state directory {state_dir}") from exc
+    except OSError as exc:
+        raise StartError(f"cannot start: the state directory {state_dir} cannot be used: {exc.strerror}") from exc
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(state_dir: Path) -> int:
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
+    lock = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT, 0o640)
+    try:
+        # The kernel gives it back however the process ends.
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+async def _run_parts(parts: _Parts, ready: Callable[[DaemonInfo], None] | None, signals: _Signals) -> Plan | None:
+    plan = parts.plan
     try:
         async with _serve(parts) as url:
             log.info("watching %d checks of %s; page at %s", len(plan.targets()), plan.site.id, url)
@@ -142,12 +190,18 @@ async def _run_plan(
             notify(f"READY=1\nSTATUS=watching {len(plan.targets())} checks")
             following = await _watch(parts, signals)
         if following is None:
-            notify("STOPPING=1")
-            await parts.journal.end_run(utc_now())
-        return following, parts.board.config_reloads_refused
+            await _note_stop(parts.journal)
+        return following
     finally:
         parts.tools.close()
         await parts.journal.close()
+
+
+async def _note_stop(journal: Journal) -> None:
+    try:
+        await journal.end_run(utc_now())
+    except JournalBusyError as exc:
+        log.warning("the stop could not be noted in the journal: %s", exc)
 
 
 async def _build(plan: Plan, reloaded: bool) -> _Parts:
@@ -211,7 +265,7 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     parts.pipeline.beat = asyncio.get_running_loop().time()
     pacer = asyncio.create_task(parts.scheduler.run(), name="scheduler")
     judge = asyncio.create_task(parts.pipeline.run(), name="pipeline")
-    others: list[asyncio.Task[None]] = [_task(_prune(parts), "prune"), _task(_watchdog(parts), "watchdog")]
+    others: list[asyncio.Task[None]] = [_task(_prune(parts), "prune"), _task(_sign_of_life(parts), "watchdog")]
     if parts.mail is not None:
         others.append(_task(parts.mail.run(parts.wake), "mail"))
     signal_wait = asyncio.create_task(signals.next_plan(parts.board), name="signals")
@@ -220,7 +274,10 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
         done, _ = await asyncio.wait(everything, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()  # a part that died takes the process with it
-        return signal_wait.result()
+        following = signal_wait.result()
+        if following is None:
+            notify("STOPPING=1")
+        return following
     finally:
         await _take_down(parts, pacer, judge, [*others, signal_wait])
 
@@ -248,6 +305,11 @@ def _task(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
     return asyncio.create_task(work, name=name)
 
 
+async def _sign_of_life(parts: _Parts) -> None:
+    loop = asyncio.get_running_loop()
+    await keep_alive(lambda: loop.time() - parts.pipeline.beat, ALIVE_S)
+
+
 async def _prune(parts: _Parts) -> None:
     """Delete raw results that are older than the configuration keeps, in small steps."""
     keep = timedelta(seconds=parts.plan.raw_keep_s)
@@ -257,13 +319,3 @@ async def _prune(parts: _Parts) -> None:
             await parts.journal.prune(utc_now() - keep, PRUNE_ROWS)
         except JournalBusyError as exc:
             log.warning("old results cannot be deleted now: %s", exc)
-
-
-async def _watchdog(parts: _Parts) -> None:
-    """Give the service manager its sign of life for as long as the pipeline gives one."""
-    every = watchdog_s()
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(min((every or 60.0) / 3, 20.0))
-        if every is not None and loop.time() - parts.pipeline.beat < max(ALIVE_S, every):
-            notify("WATCHDOG=1")

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+from collections.abc import Callable
+from typing import Final
+
+LONGEST_PAUSE_S: Final = 20.0  # between two signs of life
 
 
 def notify(state: str) -> None:
@@ -28,3 +33,20 @@ def watchdog_s() -> float | None:
     if not usec.isdigit() or (owner and owner != str(os.getpid())):
         return None
     return int(usec) / 1e6
+
+
+async def keep_alive(silent_s: Callable[[], float], limit_s: float) -> None:
+    """Give the service manager its sign of life for as long as the work gives one; runs until cancelled.
+
+    Args:
+        silent_s: says how many seconds ago the work gave its last sign of life.
+        limit_s: silence for so long, and for as long as the manager waits, is the end of ours.
+    """
+    every = watchdog_s()
+    if every is None:
+        await asyncio.Event().wait()
+        return
+    while True:
+        if silent_s() < max(limit_s, every):
+            notify("WATCHDOG=1")
+        await asyncio.sleep(min(every / 3, LONGEST_PAUSE_S))

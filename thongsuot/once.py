@@ -6,9 +6,11 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any, Final
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,6 +24,7 @@ from probes import PROBES
 from probes.base import BLIND_FAULTS, Path, ProbeSettings, ProbeType, Reading, Tools, measure, parse_duration
 
 AT_ONCE: Final = 50  # probes under way together
+LONGEST_TIMEOUT_S: Final = 3600.0  # chosen: somebody sits before the screen
 _COLOURS: Final = {State.UP: "green", State.DOWN: "red", State.UNKNOWN: "yellow"}
 
 
@@ -153,18 +156,45 @@ def parse_probe(kind: str, pairs: Sequence[str]) -> tuple[ProbeType, ProbeSettin
         if not sep or not key:
             raise UsageError(f"expected KEY=VALUE, got {pair!r}")
         _put(raw, key.split("."), _value(value, pair))
-    try:
-        timeout_s = parse_duration(raw.pop("timeout")) if "timeout" in raw else probe.default_timeout_s
-    except ValueError as exc:
-        raise UsageError(f"timeout: {exc}") from exc
-    source, interface = raw.pop("source", None), raw.pop("interface", None)
-    path = Path("command-line", "", source, interface) if source or interface else None
+    timeout_s = _timeout(raw.pop("timeout")) if "timeout" in raw else probe.default_timeout_s
+    path = _path(raw.pop("source", None), raw.pop("interface", None))
     try:
         settings = probe.settings.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as exc:
-        problems = [f"{'.'.join(map(str, e['loc'])) or kind}: {e['msg']}" for e in exc.errors()]
-        raise UsageError("\n".join(problems)) from exc
+        raise UsageError("\n".join(_problem(probe, e) for e in exc.errors(include_input=False))) from exc
     return probe, settings, timeout_s, path
+
+
+def _problem(probe: ProbeType, error: ErrorDetails) -> str:
+    """Say in one line what is wrong with a key; never its value, which may be secret."""
+    where = ".".join(map(str, error["loc"])) or probe.kind
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown key; {probe.kind} knows {', '.join(sorted(probe.settings.model_fields))}"
+    if error["type"] == "missing":
+        return f"{where}: missing"
+    return f"{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _timeout(value: object) -> float:
+    try:
+        timeout_s = parse_duration(value)
+    except ValueError as exc:
+        raise UsageError(f"timeout: {exc}") from exc
+    if not 0 < timeout_s <= LONGEST_TIMEOUT_S:
+        raise UsageError(f"timeout: expected more than 0s and at most {LONGEST_TIMEOUT_S:g}s, got {value}")
+    return timeout_s
+
+
+def _path(source: object, interface: object) -> Path | None:
+    """Make the uplink of the keys `source` and `interface`; both, one or none, as in a configuration."""
+    if source is None and interface is None:
+        return None
+    try:
+        address = None if source is None else str(ip_address(str(source)))
+    except ValueError as exc:
+        raise UsageError(f"source: expected an address of this machine, got {source!r}") from exc
+    device = None if interface is None else str(interface)
+    return Path("command-line", address or device or "", source=address, interface=device)
 
 
 def _put(raw: dict[str, Any], keys: list[str], value: object) -> None:
@@ -172,6 +202,8 @@ def _put(raw: dict[str, Any], keys: list[str], value: object) -> None:
         raw = raw.setdefault(key, {})
         if not isinstance(raw, dict):
             raise UsageError(f"{'.'.join(keys)}: {key} already has a value of its own")
+    if keys[-1] in raw:
+        raise UsageError(f"{'.'.join(keys)} is given twice")
     raw[keys[-1]] = value
 
 
