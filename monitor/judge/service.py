@@ -19,7 +19,7 @@ def combine(states: Sequence[State], at_least: int) -> State:
     """Return a service's state when at least `at_least` of its checks must be usable.
 
     Three-valued: DOWN only when the unknown ones could not save it, UNKNOWN when they decide.
-    A service that works with part of its checks failing is DEGRADED.
+    A service that works with part of its checks failing is DEGRADED, or worse if one that works is congested.
     """
     unknown, down = states.count(State.UNKNOWN), states.count(State.DOWN)
     usable = len(states) - unknown - down
@@ -27,7 +27,7 @@ def combine(states: Sequence[State], at_least: int) -> State:
         return State.DOWN
     if usable < at_least:
         return State.UNKNOWN
-    if down:
+    if down and State.CONGESTED not in states:
         return State.DEGRADED
     return next(s for s in _WORST_FIRST if s in states)
 

@@ -82,7 +82,7 @@ def test_any_check_is_enough(checks: str, together: State) -> None:
         ("UUs", SLOW),
         ("Us?", SLOW),
         ("Uc?", JAM),
-        ("UcD", SLOW),
+        ("UcD", JAM),
         ("c?D", UNKNOWN),
     ],
 )
