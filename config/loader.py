@@ -108,6 +108,8 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         text=sources.text,
         warnings=tuple(str(w) for w in findings.by_place(findings.warnings)),
         reports=_reports(draft.reports),
+        budget_bytes=draft.store.budget,
+        evidence_key=draft.store.key_file,
     )
 
 

@@ -219,6 +219,8 @@ class Plan:
     text: str  # that text, so that every configuration that ever ran can be kept
     warnings: Sequence[str] = field(default=())
     reports: ReportPlan = ReportPlan()
+    budget_bytes: int | None = None  # most that journal and evidence may take of the disk
+    evidence_key: FilePath | None = None  # a signing key given from outside; None: the state directory's own
 
     def targets(self) -> tuple[Target, ...]:
         """Return every check, references first."""

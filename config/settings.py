@@ -12,7 +12,7 @@ from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 from config.calendar import parse_local
 from config.plan import Language, ServiceKind
@@ -109,6 +109,19 @@ def _file_name(value: object) -> object:
     return value
 
 
+_SIZE = re.compile(r"(\d{1,6})(MB|GB|TB)")
+_SizeText = Annotated[str, Field(pattern=rf"^{_SIZE.pattern}$")]  # what an editor is told
+
+
+def _size(value: object, info: ValidationInfo) -> object:
+    """Take bytes from code; from a file only text, where a bare number would be one without its unit."""
+    if isinstance(value, int) and info.mode != "json":
+        return value
+    if isinstance(value, str) and (match := _SIZE.fullmatch(value)):
+        return int(match[1]) * {"MB": 10**6, "GB": 10**9, "TB": 10**12}[match[2]]
+    raise ValueError(f"expected a size with its unit, like 500MB, 20GB or 1TB; got {show_value(value)}")
+
+
 def _between(least: str, most: str) -> AfterValidator:
     """Bound a duration; the message speaks in durations, not in seconds."""
     low, high = parse_duration(least), parse_duration(most)
@@ -138,6 +151,7 @@ Timeout = Annotated[Duration, _between("1ms", "1h")]
 Slow = Annotated[Duration, _between("1ms", "1h")]
 Margin = Annotated[Duration, _between("0s", "366d")]
 Keep = Annotated[Duration, _between("1d", "36500d")]
+Size = Annotated[int, BeforeValidator(_size, json_schema_input_type=_SizeText), Field(ge=1)]  # bytes
 FileName = Annotated[FilePath, BeforeValidator(_file_name, json_schema_input_type=str)]
 
 
@@ -349,6 +363,16 @@ class StoreSettings(Section):
 
     dir: FileName = Field(default=FilePath("/var/lib/thongsuot"), description="State directory")
     raw: Keep = Field(default=400 * 86400.0, description="How long raw results are kept")
+    budget: Size | None = Field(
+        default=None,
+        description="Most that journal and evidence may take of the disk: a warning at four fifths, and beyond it the "
+        "oldest hours of raw evidence go, which the chain records. Without one, only their age counts",
+    )
+    key_file: FileName | None = Field(
+        default=None,
+        description="Private key (Ed25519, PEM) that signs the evidence, such as a credential of systemd; without one, "
+        "evidence-key.pem in the state directory, made at the first start",
+    )
 
 
 class WebSettings(Section):

@@ -86,6 +86,8 @@ class Board:
     running: int = 0  # probes under way
     commit_s: float = 0.0  # how long the last journal transaction took
     config_reloads_refused: int = 0
+    chain_head: str = ""  # `number:sha256` of the newest line of the chain of evidence; a witness for others to keep
+    evidence_trouble: str = ""  # why closed hours are not sealed now, or that the disk fills; "" when all is well
     version: int = 0  # grows with every change; what server-sent events wait for
 
     def __post_init__(self) -> None:
