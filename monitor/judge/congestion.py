@@ -17,6 +17,7 @@ from typing import Any, Final
 from monitor.judge.bins import Bin, Binner
 from monitor.judge.episode import (
     DEFAULT,
+    HOURS_MOST,
     SEVERE_LOSS,
     Cause,
     Episode,
@@ -32,11 +33,12 @@ from monitor.judge.floor import Floor
 from monitor.judge.loss import ALARM, wilson
 from monitor.judge.route import is_flat, middle
 
-STAND_BINS: Final = 2  # a confirmation by time alone rests on two bins at least, however long a thin path's bins are
+ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
+THIN_BIN: Final = 7  # packets up to which a bin's minimum says little more than its median
+HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
 HOURS_FLAT: Final = 6  # hourly minima that keep to a level are a route, even where the bins are too noisy to tell
 HOURS_NEVER_BACK: Final = 24  # a day whose quietest hours did not come back to the floor
 SHARE_NEVER_BACK: Final = 0.25  # and kept within this share of the rise
-HOURS_MOST: Final = 48  # after two days without one quiet hour the path is learned anew
 QUIET_PACKETS: Final = 50_000  # about a week at one each ten seconds: older loss fades
 
 
@@ -44,9 +46,13 @@ class Judge:
     """Judges one path. Feed packets with `add` and time with `advance`, both in order of time."""
 
     __slots__ = (
+        "_answered",
+        "_before",
         "_binner",
+        "_ended_at",
         "_floor",
         "_learned",
+        "_line_s",
         "_low_since",
         "_open",
         "_quiet_lost",
@@ -67,6 +73,10 @@ class Judge:
         self._learned = False
         self._recent: deque[Kept] = deque(maxlen=max(3, round(settings.flat_s / settings.bin_s)))
         self._run = Run()
+        self._before: Run | None = None  # the run that ended with the last packet, when it had stood
+        self._line_s = math.inf  # packets slower than this are slow
+        self._answered = -math.inf
+        self._ended_at = -math.inf
         self._open: Open | None = None
         self._low_since: float | None = None
         self._suspected: float | None = None
@@ -115,9 +125,26 @@ class Judge:
     def add(self, at: float, rtt_s: float | None) -> None:
         """Take in one packet sent at `at`, seconds since 1970; None was lost."""
         self._binner.add(at, rtt_s)
+        if rtt_s is None:
+            return
+        run = self._run
+        if at - self._answered > HOLE_S:
+            run = self._run = Run(since=at)
+        self._answered = at
+        if rtt_s > self._line_s:
+            run.see(at, rtt_s)
+            return
+        if run.count:
+            if self._has_stood(run, at):
+                self._before = run
+            run = self._run = Run()
+        run.since = at
+
+    def _has_stood(self, run: Run, until: float) -> bool:
+        return run.count >= ANSWERS_STANDING and until - run.since >= self.settings.stand_s
 
     def advance(self, now: float, references: Sequence[Standing] = ()) -> list[Saying]:
-        """Judge the bins that have ended by `now`.
+        """Judge what has been added by `now`: before the packets of a moment to close its bins, and after them.
 
         Args:
             now: seconds since 1970; every packet sent before it has been added, or will count for the next bin.
@@ -126,6 +153,12 @@ class Judge:
         said: list[Saying] = []
         for found in self._binner.closed(now):
             said.extend(self._take(found, now, references))
+        before, self._before = self._before, None
+        if before is not None:
+            said.extend(self._judge_run(before, now, stood=True))
+        run = self._run
+        if run.count:
+            said.extend(self._judge_run(run, now, stood=self._has_stood(run, run.last)))
         return said
 
     # One bin.
@@ -134,8 +167,6 @@ class Judge:
         if not found.usable:
             self.unknown_s += found.seconds
             self._remember(found, math.nan)
-            if found.end - self._run.end > self.settings.stand_s:
-                self._run = Run()
             self._low_since = None
             yield from self._ease(found.end, now)
             return
@@ -145,23 +176,30 @@ class Judge:
             floor.see(found.start, found.least_s)
             self._learned = floor.hours > self.settings.learn_hours
             self._quiet_bin(found, found.least_s - floor.level_s)
+            self._draw_line()
             return
         if found.least_s - floor.level_s <= self.threshold_s:
             floor.see(found.start, found.least_s)
         queue = found.least_s - floor.level_s
         self._remember(found, queue)
         near = self._near(queue, [r.queue_s for r in references if r.at >= found.end])
-        self._extend_run(found, queue, near=near)
+        self._run.weigh(queue, self.threshold_s, near=near)
         yield from self._suspect(found, queue, now)
         if self._open is not None:
             self._open.count(found)
-        yield from self._judge_delay(found, now, near=near)
+        if queue > self.threshold_s:
+            yield from self._follow(queue, now, near=near)
         yield from self._judge_route(found, now)
         yield from self._judge_loss(found, now, references)
         yield from self._judge_drop(found, now)
         yield from self._ease(found.end, now)
         if self._open is None and queue <= self.threshold_s:
             self._quiet_bin(found, queue)
+        self._draw_line()
+
+    def _draw_line(self) -> None:
+        if self._learned:
+            self._line_s = self._floor.level_s + self.threshold_s
 
     def _quiet_bin(self, found: Bin, queue: float) -> None:
         self._floor.see_quiet(queue, found.median_s - self._floor.level_s)
@@ -175,34 +213,17 @@ class Judge:
         sent = found.sent - found.silent
         self._recent.append(Kept(found.start, found.end, sent, found.lost, found.least_s, queue, raised))
 
-    def _extend_run(self, found: Bin, queue: float, *, near: bool) -> None:
-        run = self._run
-        if queue <= self.threshold_s:
-            if run.bins:
-                self._run = Run()
-            return
-        if not run.bins:
-            run.start = self._built_from(found.start)
-        run.end = found.end
-        run.seconds += found.seconds
-        run.evidence += (queue / self.threshold_s) ** 2
-        run.peak_s = max(run.peak_s, queue)
-        run.sent += found.sent - found.silent
-        run.lost += found.lost
-        run.bins += 1
-        run.near += near
-
-    def _built_from(self, start: float) -> float:
-        """Return where a queue that stands from `start` began to build up: at most as long before as it must stand."""
+    def _built_from(self, first: float) -> float:
+        """Return where a queue that stands from `first` began to build up: at most as long before as it must stand."""
         wanted = self.settings.build_times * self.threshold_s
-        least = start - self.settings.stand_s
+        start = first
         for kept in reversed(self._recent):
-            if kept.end > start:
-                continue  # the bin itself
-            if kept.end < start or kept.raised_s <= wanted or kept.start < least:
+            if kept.start >= first:
+                continue
+            if kept.end < start or not kept.raised_s > wanted or kept.start < first - self.settings.stand_s:
                 break
             start = kept.start
-        return start
+        return max(start, self._ended_at)
 
     def _near(self, queue: float, references: Sequence[float]) -> bool:
         least = max(self.settings.near_least_s, self.settings.near_share * queue)
@@ -223,39 +244,49 @@ class Judge:
 
     # Delay.
 
-    def _judge_delay(self, found: Bin, now: float, *, near: bool) -> Iterator[Saying]:
-        run, current = self._run, self._open
-        if not run.bins:
-            return
-        stood = run.seconds >= self.settings.stand_s and run.bins >= STAND_BINS
-        large = run.evidence >= self.settings.evidence
+    def _follow(self, queue: float, now: float, *, near: bool) -> Iterator[Saying]:
+        """Take a bin in which a queue stood into the open episode."""
+        current = self._open
         if current is None or current.by_loss:
-            if stood or large:
-                self._open = self._begin(now, stood=stood)
-                yield Saying(Word.OPENED, now, self._open.told())
             return
-        current.peak_s = max(current.peak_s, run.peak_s)
-        if stood or (large and not current.stood):
-            current.stands(found.end)
-            current.stood |= stood
+        current.peak_s = max(current.peak_s, queue)
         current.bins += 1
         current.near += near
         yield from self._name(current, _blame(current), now)
 
-    def _begin(self, now: float, *, stood: bool) -> Open:
-        """Open an episode of delay for the run so far; one of loss that stood already becomes it."""
-        run, before = self._run, self._open
-        current = self._new(min(run.start, before.start) if before else run.start, run.end, now)
-        current.alarm_at = before.alarm_at if before else now
+    def _judge_run(self, run: Run, now: float, *, stood: bool) -> Iterator[Saying]:
+        current = self._open
+        large = run.evidence >= self.settings.evidence
+        if not (stood or large):
+            return
+        if current is None or current.by_loss:
+            current = self._open = self._begin(run, now, stood=stood)
+            yield Saying(Word.OPENED, now, current.told())
+        elif stood or not current.stood:
+            current.stands(run.last)
+            current.stood |= stood
+
+    def _begin(self, run: Run, now: float, *, stood: bool) -> Open:
+        """Open an episode of delay; one of loss that stood already becomes it."""
+        before = self._open
+        current = self._new(self._built_from(run.first), run.last, now)
+        current.stood_from = run.first
         current.stood = stood
-        current.peak_s, current.near, current.bins = run.peak_s, run.near, run.bins
-        current.sent, current.lost = (before.sent, before.lost) if before else (run.sent, run.lost)
+        current.peak_s = max(run.peak_s, run.least_s - self._floor.level_s)
+        current.near, current.bins = run.near, run.bins
         current.cause = _blame(current)
+        if before is not None:
+            current.start, current.alarm_at = min(current.start, before.start), before.alarm_at
+        for kept in self._recent:
+            if kept.end > current.start:
+                current.sent += kept.sent
+                current.lost += kept.lost
         return current
 
     def _new(self, start: float, end: float, now: float) -> Open:
         suspected = now if self._suspected is None else min(self._suspected, now)
-        return Open(start, end, suspected, now, self._floor.level_s, self.threshold_s, self._floor.noise_s)
+        floor = self._floor
+        return Open(start, start, end, suspected, now, floor.level_s, self.threshold_s, floor.noise_s)
 
     def _name(self, current: Open, cause: Cause, now: float) -> Iterator[Saying]:
         if cause is not current.cause:
@@ -270,12 +301,14 @@ class Judge:
             return
         rise = found.least_s - current.floor_s
         current.see_hour(found.start, rise, settings.hour_s)
-        if found.end - current.start < settings.flat_s or self._loss_rose(current):
+        if found.end - current.stood_from < settings.flat_s or self._loss_rose(current):
             return
-        minima = [k.least_s for k in self._recent if k.end > found.end - settings.flat_s and k.start >= current.start]
-        minima = [m for m in minima if m == m]  # noqa: PLR0124  NaN is not itself
+        since = max(current.stood_from, found.end - settings.flat_s)
+        minima = self._minima(since)
+        if len(minima) < 2:
+            return
         level = middle(minima)
-        if self._keeps_level(minima, level - current.floor_s) or self._never_back(current):
+        if self._keeps_level(minima, level - current.floor_s, since) or self._never_back(current):
             current.peak_s = level - current.floor_s
             yield from self._move(current, level, found.end, now)
         elif len(current.hours) >= HOURS_MOST and min(current.hours) > self.threshold_s:
@@ -283,9 +316,19 @@ class Judge:
             current.end = found.end
             yield from self._close(now)
 
-    def _keeps_level(self, minima: Sequence[float], rise: float) -> bool:
+    def _minima(self, since: float) -> list[float]:
+        return [k.least_s for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
+
+    def _keeps_level(self, minima: Sequence[float], rise: float, since: float) -> bool:
         noise, share = self._floor.noise_s, self.settings.flat_share
-        return rise > self.threshold_s / 2 and is_flat(minima, rise, noise, share)
+        if rise <= self.threshold_s / 2:
+            return False
+        if is_flat(minima, rise, noise, share):
+            return True
+        # Of few packets the least is as much chance as the middle one: either may show the level.
+        kept = [k for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
+        thin = all(k.sent <= THIN_BIN for k in kept)
+        return thin and is_flat([k.raised_s for k in kept], rise, noise, share)
 
     def _never_back(self, current: Open) -> bool:
         """Whether its hours, rather than its bins, keep to a level away from the floor."""
@@ -322,7 +365,7 @@ class Judge:
             self._low_since = found.start
         if found.end - self._low_since < settings.flat_s:
             return
-        minima = [k.least_s for k in self._recent if k.start >= self._low_since and k.least_s == k.least_s]
+        minima = self._minima(self._low_since)
         level, start, self._low_since = middle(minima), self._low_since, None
         drop = level - floor.level_s
         known = -drop > settings.noise_times * floor.noise_s and is_flat(
@@ -386,6 +429,7 @@ class Judge:
     def _close(self, now: float) -> Iterator[Saying]:
         if self._open is not None:
             yield Saying(Word.CLOSED, now, self._open.told())
+            self._ended_at = self._open.end
             self._open = None
 
     # Memory.
@@ -401,6 +445,8 @@ class Judge:
                 [k.start, k.end, k.sent, k.lost, *map(_json, (k.least_s, k.queue_s, k.raised_s))] for k in self._recent
             ],
             "run": asdict(self._run),
+            "before": asdict(self._before) if self._before else None,
+            "times": [self._answered, self._ended_at],
             "open": asdict(self._open) if self._open else None,
             "low_since": self._low_since,
             "suspected": [self._suspected, self._suspected_last],

@@ -10,6 +10,7 @@ from typing import Final
 from monitor.judge.bins import Bin
 from monitor.judge.loss import wilson
 
+HOURS_MOST: Final = 48  # hours of an open episode that are remembered
 MODERATE_S: Final = 0.020  # standing queue from which an episode is moderate
 SEVERE_S: Final = 0.050  # and severe
 SEVERE_LOSS: Final = 0.01  # or loss, proved, of which a person notices
@@ -143,17 +144,35 @@ class Kept:
 
 @dataclass(slots=True)
 class Run:
-    """Bins in a row in which a queue stood."""
+    """Packets in a row that were all slower than the line, and what the bins among them weigh."""
 
-    start: float = 0.0
-    end: float = 0.0
-    seconds: float = 0.0
+    since: float = -math.inf  # the last packet that was not slow, or the first seen
+    first: float = 0.0
+    last: float = 0.0
+    count: int = 0
+    least_s: float = math.inf
+    bins: int = 0  # whole bins in which the queue stood
+    near: int = 0  # of them, those in which a reference had it too
     evidence: float = 0.0
     peak_s: float = 0.0
-    sent: int = 0
-    lost: int = 0
-    near: int = 0
-    bins: int = 0
+
+    def see(self, at: float, rtt_s: float) -> None:
+        """Take in one more slow packet."""
+        if not self.count:
+            self.first = at
+        self.last = at
+        self.count += 1
+        self.least_s = min(self.least_s, rtt_s)
+
+    def weigh(self, queue_s: float, threshold_s: float, *, near: bool) -> None:
+        """Take in a whole bin."""
+        if queue_s <= threshold_s:
+            self.bins, self.near, self.evidence, self.peak_s = 0, 0, 0.0, 0.0
+            return
+        self.bins += 1
+        self.near += near
+        self.evidence += (queue_s / threshold_s) ** 2
+        self.peak_s = max(self.peak_s, queue_s)
 
 
 @dataclass(slots=True)
@@ -161,6 +180,7 @@ class Open:
     """An episode under way."""
 
     start: float
+    stood_from: float  # `start` may lie before it, where the queue was building up
     end: float
     suspected_at: float
     alarm_at: float
@@ -198,7 +218,7 @@ class Open:
         hour = int(start // hour_s)
         if hour != self.hour:
             if self.hour >= 0:
-                self.hours.append(self.hour_least)
+                self.hours = [*self.hours[1 - HOURS_MOST :], self.hour_least]
             self.hour, self.hour_least = hour, rise
         else:
             self.hour_least = min(self.hour_least, rise)

@@ -13,10 +13,16 @@ IQR_OF_SIGMA: Final = 1.349  # interquartile range of a normal distribution, in 
 
 
 def spread(values: Sequence[float]) -> float:
-    """Return the interquartile range."""
+    """Return the interquartile range, quartiles interpolated."""
     ordered = sorted(values)
-    last = len(ordered) - 1
-    return ordered[round(0.75 * last)] - ordered[round(0.25 * last)]
+    return _quantile(ordered, 0.75) - _quantile(ordered, 0.25)
+
+
+def _quantile(ordered: Sequence[float], share: float) -> float:
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (place - below) * (ordered[above] - ordered[below])
 
 
 def middle(values: Sequence[float]) -> float:
