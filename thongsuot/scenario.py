@@ -23,7 +23,7 @@ from config.problems import Findings
 from config.settings import LocalTime, Section
 from config.tree import parse
 from config.wording import say
-from probes.base import Duration, Fault, Reading
+from probes.base import Fault, Reading
 
 _EVERYTHING: Final = "*"
 _DAY_S: Final = 86400.0
@@ -66,8 +66,8 @@ class Happening(Section):
 class Scenario(Section):
     """A whole scenario."""
 
-    at_most_every: Duration = Field(default=0.0, description="Checks run no more often than this: smaller evidence")
-    at_peaks_every: Duration = Field(default=0.0, description="The same within peaks")
+    from_: LocalTime | None = Field(default=None, alias="from", description="The monitor starts only then")
+    to: LocalTime | None = Field(default=None, description="And stops then: a part of a long event")
     loss: Annotated[float, Field(ge=0, le=1)] = Field(default=0.001, description="Share of packets lost at all times")
     speeds: dict[str, Speed] = Field(default_factory=dict, description="By check, service, probe kind or *")
     happenings: tuple[Happening, ...] = ()
@@ -127,6 +127,23 @@ def spans(scenario: Scenario, plan: Plan) -> Sequence[Span]:
             raise ScenarioError(f"a happening ends ({happening.to}) before it begins ({happening.from_})")
         found.append(Span(window, happening))
     return found
+
+
+def part(scenario: Scenario, plan: Plan, whole: Window) -> Window:
+    """Return the part of an event that the scenario lives through.
+
+    Raises:
+        ScenarioError: a time that does not exist, or nothing is left.
+    """
+    zone = plan.site.timezone
+    try:
+        start = local_moment(scenario.from_, zone) if scenario.from_ else whole.start
+        end = local_moment(scenario.to, zone, end=True) if scenario.to else whole.end
+    except CalendarError as exc:
+        raise ScenarioError(str(exc)) from exc
+    if min(end, whole.end) <= max(start, whole.start):
+        raise ScenarioError("nothing of the event is left between the scenario's from and to")
+    return Window(max(start, whole.start), min(end, whole.end))
 
 
 def running(whole: Window, happenings: Sequence[Span]) -> list[Window]:
@@ -207,10 +224,3 @@ def _named(names: Sequence[str], target: Target) -> bool:
 
 def _echo_count(target: Target) -> int:
     return int(getattr(target.settings, "count", 3))
-
-
-def pause_at(target: Target, scenario: Scenario, at: datetime) -> float:
-    """Return the interval of a check at a moment, in seconds: its own or the scenario's, whichever is longer."""
-    own_s = target.interval_at(at)
-    peak = any(rate.window.start <= at < rate.window.end for rate in target.rates)
-    return max(own_s, scenario.at_peaks_every if peak else scenario.at_most_every)

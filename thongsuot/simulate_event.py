@@ -21,7 +21,7 @@ from monitor.journal import Journal
 from monitor.model import SIMULATED, Result, SlotCount
 from monitor.pipeline import Pipeline
 from monitor.scheduler import next_slot
-from thongsuot.scenario import Scenario, World, pause_at, running, spans
+from thongsuot.scenario import Scenario, World, part, running, spans
 
 GATHER_S: Final = 20.0  # good results of this long go through together; a bad one goes through at once
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -41,7 +41,6 @@ class _Run:
     """One simulated life of the daemon."""
 
     plan: Plan
-    scenario: Scenario
     world: World
     window: Window
     now: datetime
@@ -56,8 +55,7 @@ class _Run:
             self._plan_slot(target, self.window.start)
 
     def _plan_slot(self, target: Target, after: datetime) -> None:
-        every_s = pause_at(target, self.scenario, after)
-        slot_s = next_slot(target.id, every_s, (after - _EPOCH).total_seconds())
+        slot_s = next_slot(target.id, target.interval_at(after), (after - _EPOCH).total_seconds())
         self._push(_EPOCH + timedelta(seconds=slot_s), target, 0)
 
     def _push(self, due: datetime, target: Target, attempt: int) -> None:
@@ -105,15 +103,16 @@ async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, 
     happenings = spans(scenario, plan)
     world = World(scenario, happenings, seed)
     plan = replace(plan, state_dir=out)
-    lives = running(event.window, happenings)
+    whole = part(scenario, plan, event.window)
+    lives = running(whole, happenings)
     journal = await Journal.open(out, plan.site.id)
     done = 0
     try:
         for window in lives:
-            done += await _live(_Run(plan, scenario, world, window, window.start), journal, seed)
+            done += await _live(_Run(plan, world, window, window.start), journal, seed)
     finally:
         await journal.close()
-    return Outcome(done, len(lives), event.window)
+    return Outcome(done, len(lives), whole)
 
 
 async def _live(run: _Run, journal: Journal, seed: int) -> int:

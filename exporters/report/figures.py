@@ -7,15 +7,16 @@ period give the same figures, to the byte.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
-from config.plan import Plan, ServicePlan, Target, Window
+from config.plan import Peak, Plan, ServicePlan, Target, Window
+from exporters.report.congestion import CongestionFigures
 from monitor import availability
-from monitor.availability import Outage, Segment
+from monitor.availability import Account, Outage, Segment
 from monitor.history import History, Responses
-from monitor.model import Incident, SlotCount, State
+from monitor.model import SIMULATED, Gap, Incident, SlotCount, State
 
 PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
 RATIO_DIGITS: Final = 6  # more would claim to know fractions of a second in a month
@@ -34,6 +35,10 @@ class Line:
         """The seconds of each state; they sum to the period."""
         return availability.seconds_by_state(self.segments)
 
+    def account(self, window: Window) -> Account:
+        """Return the account of a part of the period."""
+        return availability.account(self.segments, self.outages, window)
+
 
 @dataclass(frozen=True, slots=True)
 class Figures:
@@ -47,6 +52,16 @@ class Figures:
     responses: Mapping[str, Responses]
     slots: Mapping[str, SlotCount]
     incidents: Sequence[Incident]
+    gaps: Mapping[str, Sequence[Gap]] = field(default_factory=dict)  # by check
+    peaks: Sequence[Peak] = ()  # those that touch the period
+    known_until: datetime | None = None  # the last sign of life
+    simulated: bool = False  # a run of the period was a drill or an example
+    congestion: CongestionFigures | None = None  # None: nobody has judged
+
+    def rounds(self, service: ServicePlan) -> int:
+        """Return how often a service was looked at: the fewest results that any of its checks has."""
+        counts = [self.responses[t.id] for t in service.targets if t.id in self.responses]
+        return min((r.good + r.bad for r in counts), default=0) if len(counts) == len(service.targets) else 0
 
 
 def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
@@ -69,7 +84,28 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
         history.responses(period),
         history.slots(period),
         history.incidents(period),
+        gaps,
+        peaks_of(plan, period),
+        known_until,
+        any(SIMULATED in r.version for r in runs if r.started < period.end and r.alive > period.start),
     )
+
+
+def peaks_of(plan: Plan, period: Window) -> tuple[Peak, ...]:
+    """Return the peaks of any event that touch a period, each once, by their time."""
+    found = {p.window: p for e in plan.events for p in e.peaks}
+    touching = (p for p in found.values() if p.window.start < period.end and p.window.end > period.start)
+    return tuple(sorted(touching, key=lambda p: p.window.start))
+
+
+def within(peak: Peak, period: Window) -> Window:
+    """Return the part of a peak that lies within the period."""
+    return Window(max(peak.window.start, period.start), min(peak.window.end, period.end))
+
+
+def slowest_s(service: ServicePlan, window: Window) -> float:
+    """Return the resolution of a service in a window: the longest interval of its checks, at its beginning."""
+    return max(t.interval_at(window.start) for t in service.targets)
 
 
 def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Window) -> Line:
@@ -93,8 +129,8 @@ def as_json(figures: Figures) -> dict[str, Any]:
     return {
         "site": {"id": figures.plan.site.id, "name": figures.plan.site.name},
         "title": figures.title,
-        "from": _time(period.start, zone),
-        "to": _time(period.end, zone),
+        "from": iso_time(period.start, zone),
+        "to": iso_time(period.end, zone),
         "seconds": round((period.end - period.start).total_seconds(), SECOND_DIGITS),
         "configuration": figures.plan.digest,
         "services": [_service_json(figures, s) for s in figures.plan.services],
@@ -130,8 +166,8 @@ def _line_json(line: Line, resolution_s: float, zone: tzinfo) -> dict[str, Any]:
     share = availability.share(line.seconds)
     return {
         "seconds": {state.value: round(s, SECOND_DIGITS) for state, s in line.seconds.items()},
-        "availability": {"value": _ratio(share.value), "min": _ratio(share.least), "max": _ratio(share.most)},
-        "coverage": _ratio(share.coverage),
+        "availability": {"value": ratio(share.value), "min": ratio(share.least), "max": ratio(share.most)},
+        "coverage": ratio(share.coverage),
         "enough": share.enough,
         "resolution_s": resolution_s,
         "longest_outage_s": round(max((_length(o) for o in line.outages), default=0.0), SECOND_DIGITS),
@@ -141,11 +177,11 @@ def _line_json(line: Line, resolution_s: float, zone: tzinfo) -> dict[str, Any]:
 
 def _outage_json(outage: Outage, zone: tzinfo) -> dict[str, Any]:
     return {
-        "begin": _time(outage.start, zone),
-        "end": _time(outage.end, zone),
+        "begin": iso_time(outage.start, zone),
+        "end": iso_time(outage.end, zone),
         "seconds": round(_length(outage), SECOND_DIGITS),
-        "begin_earliest": _time(outage.earliest_start, zone),
-        "end_earliest": _time(outage.earliest_end, zone),
+        "begin_earliest": iso_time(outage.earliest_start, zone),
+        "end_earliest": iso_time(outage.earliest_end, zone),
         "begin_unseen": outage.open_start,
         "end_unseen": outage.open_end,
         "fault": outage.fault,
@@ -179,9 +215,9 @@ def _incident_json(figures: Figures, incident: Incident) -> dict[str, Any]:
         "subject": incident.subject,
         "name": service.name if service else incident.subject,
         "worst": incident.state.value,
-        "begin": _time(incident.began_at, zone),
-        "confirmed": _time(incident.confirmed_at, zone),
-        "end": _time(incident.ended_at, zone) if incident.ended_at else None,
+        "begin": iso_time(incident.began_at, zone),
+        "confirmed": iso_time(incident.confirmed_at, zone),
+        "end": iso_time(incident.ended_at, zone) if incident.ended_at else None,
         "follows_from": incident.parent,
         "told": incident.told,
     }
@@ -191,9 +227,11 @@ def _length(outage: Outage) -> float:
     return (outage.end - outage.start).total_seconds()
 
 
-def _ratio(value: float | None) -> float | None:
+def ratio(value: float | None) -> float | None:
+    """Return a ratio with the digits that a file gives it."""
     return None if value is None else round(value, RATIO_DIGITS)
 
 
-def _time(moment: datetime, zone: tzinfo) -> str:
+def iso_time(moment: datetime, zone: tzinfo) -> str:
+    """Return a moment in ISO 8601 with its offset, to the millisecond."""
     return moment.astimezone(zone).isoformat(timespec="milliseconds")

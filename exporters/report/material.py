@@ -1,0 +1,83 @@
+"""Everything a report is written from, read once from the past; then no file and no database is touched any more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Final
+
+from config.plan import REFERENCES, EventPlan, Plan, ServiceKind, ServicePlan, Target, Window
+from exporters.report.figures import Figures, gather, within
+from monitor.history import History
+from monitor.model import Incident
+from monitor.series import Point
+
+Series = Mapping[str, Sequence[Point]]
+
+_STEPS: Final = tuple(timedelta(minutes=m) for m in (1, 5, 10, 15, 30, 60, 180, 360, 1440))
+_BINS: Final = 700  # more would be finer than a page prints
+AROUND_PEAK: Final = timedelta(hours=2)
+CURVES: Final = 6  # panels of a chart
+
+
+@dataclass(frozen=True, slots=True)
+class Zoom:
+    """A peak, drawn larger with the hours around it."""
+
+    name: str
+    window: Window
+    step: timedelta
+    series: Series
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """What a report is written from."""
+
+    figures: Figures
+    step: timedelta
+    series: Series
+    zooms: Sequence[Zoom] = ()
+    event: EventPlan | None = None
+    compared: Figures | None = None
+    incident: Incident | None = None
+    dated: datetime | None = None  # the date of the document; None is left to a person
+    names: Mapping[str, str] = field(default_factory=dict)  # of services, by id
+
+    @property
+    def plan(self) -> Plan:
+        """The configuration."""
+        return self.figures.plan
+
+
+def collect(plan: Plan, history: History, period: Window, title: str, event: EventPlan | None = None) -> Material:
+    """Read the figures of a period and the points of its charts."""
+    figures = gather(plan, history, period, title)
+    step = step_for(period)
+    zooms = []
+    for peak in figures.peaks:
+        core = within(peak, period)
+        window = Window(max(core.start - AROUND_PEAK, period.start), min(core.end + AROUND_PEAK, period.end))
+        fine = step_for(window, 180)
+        zooms.append(Zoom(peak.id, window, fine, history.series(window, fine)))
+    names = {s.id: s.name for s in plan.services} | {REFERENCES: "Mốc tham chiếu"}
+    return Material(figures, step, history.series(period, step), tuple(zooms), event, names=names)
+
+
+def step_for(window: Window, bins: int = _BINS) -> timedelta:
+    """Return the width of a chart's bins."""
+    whole = window.end - window.start
+    return next((s for s in _STEPS if whole / s <= bins), _STEPS[-1])
+
+
+def main_check(service: ServicePlan) -> Target:
+    """Return the check that stands for a service in a chart: echoes where it has them, else its first."""
+    return next((t for t in service.targets if t.probe.kind == "icmp"), service.targets[0])
+
+
+def charted(plan: Plan) -> list[ServicePlan]:
+    """Return the services whose response is drawn: carriers first, then what people open."""
+    order = (ServiceKind.CARRIER, ServiceKind.NETWORK, ServiceKind.PORTAL, ServiceKind.MAIL)
+    ranked = sorted((s for s in plan.services if s.kind in order), key=lambda s: order.index(s.kind))
+    return ranked[:CURVES] or list(plan.services[:CURVES])
