@@ -62,12 +62,8 @@ def run_daemon(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Da
     with BenchDaemon(configuration(checks)) as daemon:
         time.sleep(warm_s)
         first, before = _scrape(daemon.port), usage(daemon.pid)
-        ends = before.at + window_s
-        while (left := ends - time.monotonic()) > SCRAPE_EVERY_S:
-            time.sleep(SCRAPE_EVERY_S)
-            _scrape(daemon.port)
-        time.sleep(max(left, 0.0))
-        last, after = _scrape(daemon.port), usage(daemon.pid)
+        _scrape_now_and_then(daemon.port, before.at, window_s)
+        after, last = usage(daemon.pid), _scrape(daemon.port)
         daemon.stop()
         kept = _kept_bytes(daemon.state_dir / "journal.db")
     probes = last.probes - first.probes
@@ -82,6 +78,14 @@ def run_daemon(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Da
         kept_bytes=kept,
         written_bytes=(after.written_bytes - before.written_bytes) / (after.at - before.at) / rate,
     )
+
+
+def _scrape_now_and_then(port: int, begins: float, window_s: float) -> None:
+    """Wait for the window to end; fetch /metrics in the middle of each span of SCRAPE_EVERY_S."""
+    for number in range(int(window_s // SCRAPE_EVERY_S)):
+        time.sleep(max(begins + (number + 0.5) * SCRAPE_EVERY_S - time.monotonic(), 0.0))
+        _scrape(port)
+    time.sleep(max(begins + window_s - time.monotonic(), 0.0))
 
 
 def _scrape(port: int) -> _Scrape:
