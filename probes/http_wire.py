@@ -38,7 +38,8 @@ class Response:
 
     def header(self, name: str) -> str | None:
         """Return a header's value, several joined by commas; None when there is none."""
-        found = [value for key, value in self.headers if key == name.lower()]
+        name = name.lower()
+        found = [value for key, value in self.headers if key == name]
         return ", ".join(found) if found else None
 
     @property
@@ -50,8 +51,11 @@ class Response:
     @property
     def last_modified(self) -> float | None:
         """The Last-Modified header as Unix time; None when there is none that can be read."""
+        text = self.header("last-modified")
+        if text is None:
+            return None
         try:
-            moment = parsedate_to_datetime(self.header("last-modified") or "")
+            moment = parsedate_to_datetime(text)
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
         except (ValueError, TypeError, OverflowError):
             return None
