@@ -199,9 +199,11 @@ class DutyBook:
         if self._plan.mail is None:
             return
         domain = self._plan.mail.sender.rpartition("@")[2] or "thongsuot.invalid"
-        # Made from the event, so that a message sent twice after a crash is one message to the reader.
+        # Made from the event, so that a message sent twice after a crash is one message to the reader. An incident
+        # opens and ends once, and gets worse at most once to each state.
         thread = f"{incident.site}.{incident.id}.{incident.began_at:%Y%m%dT%H%M%S}"
-        name = thread if kind is EventKind.OPENED else f"{thread}.{kind}.{now:%Y%m%dT%H%M%S%f}"
+        names = {EventKind.OPENED: thread, EventKind.WORSENED: f"{thread}.{kind}.{incident.state}"}
+        name = names.get(kind, f"{thread}.{kind}")
         notice = self._notice(incident, kind, scene, now)
         batch.duties.append(Duty(notice, "mail", f"<{name}@{domain}>", f"<{thread}@{domain}>"))
 
