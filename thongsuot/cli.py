@@ -30,6 +30,7 @@ from probes.base import Path as Uplink
 from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
 from thongsuot import daemon, once, reports
 from thongsuot.daemon import DaemonInfo, StartError
+from thongsuot.replay_commands import replay_app, simulate_app
 
 T = TypeVar("T")
 
@@ -46,6 +47,8 @@ Exit codes: 0 well; 1 the check or service asked about is not well; 2 wrong use;
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=HELP)
 alerts_app = typer.Typer(no_args_is_help=True, help="Messages to the people on duty.")
 app.add_typer(alerts_app, name="alerts")
+app.add_typer(replay_app, name="replay")
+app.add_typer(simulate_app, name="simulate")
 
 log = logging.getLogger("thongsuot")
 

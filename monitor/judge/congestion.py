@@ -444,10 +444,10 @@ class Judge:
             "recent": [
                 [k.start, k.end, k.sent, k.lost, *map(_json, (k.least_s, k.queue_s, k.raised_s))] for k in self._recent
             ],
-            "run": asdict(self._run),
-            "before": asdict(self._before) if self._before else None,
-            "times": [self._answered, self._ended_at],
-            "open": asdict(self._open) if self._open else None,
+            "run": _jsonable(self._run),
+            "before": _jsonable(self._before) if self._before else None,
+            "times": [_json(self._answered), _json(self._ended_at)],
+            "open": _jsonable(self._open) if self._open else None,
             "low_since": self._low_since,
             "suspected": [self._suspected, self._suspected_last],
             "quiet": [self._quiet_sent, self._quiet_lost],
@@ -462,13 +462,16 @@ class Judge:
         judge._floor = Floor.from_state(state["floor"])
         judge._learned = state["learned"]
         judge._recent.extend(Kept(*k[:4], *map(_number, k[4:])) for k in state["recent"])
-        judge._run = Run(**state["run"])
+        judge._run = Run(**_bare(state["run"]))
+        judge._before = Run(**_bare(state["before"])) if state["before"] else None
+        judge._answered, judge._ended_at = map(_or_never, state["times"])
         if state["open"] is not None:
-            judge._open = Open(**{**state["open"], "cause": Cause(state["open"]["cause"])})
+            judge._open = Open(**{**_bare(state["open"]), "cause": Cause(state["open"]["cause"])})
         judge._low_since = state["low_since"]
         judge._suspected, judge._suspected_last = state["suspected"]
         judge._quiet_sent, judge._quiet_lost = state["quiet"]
         judge.usable_s, judge.unknown_s = state["seconds"]
+        judge._draw_line()
         return judge
 
 
@@ -477,8 +480,21 @@ def _blame(current: Open) -> Cause:
 
 
 def _json(value: float) -> float | None:
-    return None if math.isnan(value) else value
+    return value if math.isfinite(value) else None
 
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else value
+
+
+def _or_never(value: float | None) -> float:
+    return -math.inf if value is None else value
+
+
+def _jsonable(part: Run | Open) -> dict[str, Any]:
+    return {k: _json(v) if isinstance(v, float) else v for k, v in asdict(part).items()}
+
+
+def _bare(part: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what JSON could not hold, the infinities: the type knows them."""
+    return {k: v for k, v in part.items() if v is not None}
