@@ -53,11 +53,13 @@ class Machine:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._process is not None:
-            end_tree(self._process, [signal.SIGKILL], each_s=10)
-        # Processes that have just ended hold their groups for a moment: asked again while it says busy.
-        wait_until(lambda: remove_group(f"thongsuot-machine-{self._folder.name}"), within_s=5)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if self._process is not None:
+                end_tree(self._process, [signal.SIGKILL], each_s=10)
+            # Processes that have just ended hold their groups for a moment: asked again while it says busy.
+            wait_until(lambda: remove_group(f"thongsuot-machine-{self._folder.name}"), within_s=5)
+        finally:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _boot(self) -> None:
         with (self._folder / "console.log").open("wb") as console:
