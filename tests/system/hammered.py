@@ -10,7 +10,7 @@ import contextlib
 import sqlite3
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from email import message_from_bytes
@@ -41,11 +41,15 @@ class _Relay:
 
     def __init__(self) -> None:
         self.ids: dict[tuple[int, str], Counter[str]] = defaultdict(Counter)  # incident, event -> Message-IDs
+        self.before_answer: Callable[[], None] | None = None  # called when a message has come, and only once
 
     async def handle_DATA(self, server: SMTP, session: Any, envelope: Any) -> str:  # noqa: N802  named by aiosmtpd
         message = message_from_bytes(envelope.content)
         key = (int(message["X-Thongsuot-Incident"]), str(message["X-Thongsuot-Event"]))
         self.ids[key][str(message["Message-ID"]).strip()] += 1
+        act, self.before_answer = self.before_answer, None
+        if act is not None:
+            act()
         return "250 OK"
 
 

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
+import socket
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
+import psutil
 import pytest
 
 from monitor.journal import from_ms
 from probes.base import utc_now
+from tests.servers import LOOPBACK
+from tests.system.daemon import PROGRAM
 from tests.system.hammered import Hammered, Outage, Rows, Servers, read_rows
-from tests.system.servers import wait_until
+from tests.system.servers import child_process, free_port, wait_until
 
 SEED = 20270206
 KILLS = 50
@@ -193,3 +202,93 @@ def test_fifty_kills_under_load_lose_nothing_double_nothing_and_leave_nobody_unt
         check_incidents(script, rows)
         check_mails(servers, rows)
         check_figures(daemon, deaths, rows)
+
+
+@pytest.mark.timeout(60)
+def test_a_mail_that_was_taken_but_not_yet_marked_comes_twice_under_one_name() -> None:
+    with Servers(1) as servers, Hammered(servers.config()) as daemon:
+        daemon.wait_for("s0", "up", within_s=10)
+        servers.relay.before_answer = lambda: os.kill(daemon.pid, signal.SIGKILL)
+        servers.down("s0")
+        wait_until(lambda: servers.relay.ids, within_s=10)
+        wait_until(lambda: psutil.Process(daemon.pid).status() == psutil.STATUS_ZOMBIE, within_s=5)
+        daemon.kill()
+        owed = read_rows(daemon.state_dir).outbox
+        daemon.start()
+        wait_until(lambda: read_rows(daemon.state_dir).outbox[0]["sent_ms"], within_s=10)
+        incidents = read_rows(daemon.state_dir).incidents
+
+    assert [m["sent_ms"] for m in owed] == [None]
+    assert len(incidents) == 1
+    assert dict(servers.relay.ids) == {(1, "opened"): Counter({owed[0]["message_id"]: 2})}
+
+
+# An orderly end.
+
+
+@contextlib.contextmanager
+def manager(folder: Path) -> Iterator[socket.socket]:
+    """The service manager's end of NOTIFY_SOCKET."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(folder / "notify"))
+        sock.settimeout(15)
+        yield sock
+
+
+def hear(sock: socket.socket, word: str) -> list[str]:
+    """Return what is said until `word` is."""
+    said = [sock.recv(4096).decode()]
+    while not said[-1].startswith(word):
+        said.append(sock.recv(4096).decode())
+    return said
+
+
+@pytest.mark.timeout(60)
+def test_a_stop_is_in_order_with_code_0_and_the_service_manager_is_told_of_each_step(tmp_path: Path) -> None:
+    with Servers(2) as servers, manager(tmp_path) as sock:
+        config = tmp_path / "province.yaml"
+        config.write_text(servers.config(), encoding="utf-8")
+        listen = f"{LOOPBACK}:{free_port()}"
+        argv = [*PROGRAM, "run", str(config), "--state-dir", str(tmp_path / "state"), "--listen", listen]
+        env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "300000"}
+        with child_process(argv, log=tmp_path / "log", env=env) as process:
+            started = hear(sock, "READY=1")
+            alive = [*hear(sock, "WATCHDOG=1"), *hear(sock, "WATCHDOG=1")]
+            wait_until(lambda: len(read_rows(tmp_path / "state").results) >= 8, within_s=10)
+            config.write_text(servers.config().replace("probe:", "prob:", 1), encoding="utf-8")
+            process.send_signal(signal.SIGHUP)
+            refused = [*hear(sock, "RELOADING=1"), *hear(sock, "READY=1")]
+            process.send_signal(signal.SIGTERM)
+            stopping = hear(sock, "STOPPING=1")
+            code = process.wait(10)
+        rows = read_rows(tmp_path / "state", integrity=True)
+
+    assert started == ["READY=1\nSTATUS=watching 8 checks"]
+    assert alive == ["WATCHDOG=1", "WATCHDOG=1"]
+    assert "refused" in refused[-1]
+    assert stopping[-1] == "STOPPING=1"
+    assert code == 0
+    assert rows.integrity == "ok"
+    assert [r["stopped_ms"] is not None for r in rows.runs] == [True]
+    assert rows.runs[0]["stopped_ms"] == rows.runs[0]["alive_ms"]
+
+
+@pytest.mark.timeout(60)
+def test_a_part_that_dies_ends_the_process_with_70_so_that_it_is_started_again(tmp_path: Path) -> None:
+    with Servers(1) as servers:
+        config = tmp_path / "province.yaml"
+        config.write_text(servers.config(), encoding="utf-8")
+        state, listen = tmp_path / "state", f"{LOOPBACK}:{free_port()}"
+        argv = [*PROGRAM, "run", str(config), "--state-dir", str(state), "--listen", listen]
+        with child_process(argv, log=tmp_path / "log") as process:
+            wait_until(lambda: read_rows(state).results, within_s=10)
+            with contextlib.closing(sqlite3.connect(state / "journal.db", timeout=10)) as db:
+                # The journal begins to refuse what is right: nothing that trying again could mend.
+                db.execute("CREATE TRIGGER t BEFORE INSERT ON results BEGIN SELECT RAISE(ABORT, 'damaged'); END")
+                db.commit()
+            code = process.wait(15)
+        log = (tmp_path / "log").read_text("utf-8")
+
+    assert code == 70
+    assert "IntegrityError: damaged" in log
+    assert "ended by a fault of its own" in log
