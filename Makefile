@@ -20,7 +20,7 @@ PREFIX ?= /opt/thongsuot
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help run test check bench docs install uninstall clean packages-run packages-test
+.PHONY: help run test check bench score docs install uninstall clean packages-run packages-test
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -39,6 +39,9 @@ check: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
 
 bench: packages-test $(DEVELOPMENT) ## Measure the daemon beside blackbox_exporter
 	@$(BIN)/python -m bench $(ARGS)
+
+score: $(DEVELOPMENT) ## Score the judges against labelled series and simulated months
+	@$(BIN)/python -m bench.score $(ARGS)
 
 docs: $(DEVELOPMENT) ## Write again what is generated: schema, manual, dashboards, rules
 	@$(BIN)/python -m config.schema
