@@ -285,3 +285,9 @@ def frontier(links: Sequence[Link], journal: str) -> list[tuple[int, int]]:
         pairs = [p for p in pairs if p[0] > row or p[1] > until]
         pairs.append((row, until))
     return pairs
+
+
+def standing(links: Sequence[Link]) -> list[Link]:
+    """Return the segments that no line says are deleted, oldest first."""
+    gone = {e["number"] for link in links if not link.is_segment for e in link.fields["segments"]}
+    return [link for link in links if link.is_segment and link.number not in gone]

@@ -36,6 +36,7 @@ from monitor.chain import (
     parse_line,
     read_chain,
     signing_key,
+    standing,
     sync_folder,
 )
 from monitor.journal import FILE_NAME
@@ -376,12 +377,6 @@ _TABLES: Final = (
 )
 RECORD_TABLES: Final = {table.kind: table.name for table in _TABLES} | {"slots": "slots"}
 _OF_SITE: Final = "check_no IN (SELECT no FROM checks WHERE site = ?)"
-
-
-def standing(links: Sequence[Link]) -> list[Link]:
-    """Return the segments that no line says are deleted, oldest first."""
-    gone = {e["number"] for link in links if not link.is_segment for e in link.fields["segments"]}
-    return [link for link in links if link.is_segment and link.number not in gone]
 
 
 def _unsealed(pairs: Sequence[tuple[int, int]]) -> tuple[str, tuple[int, ...]]:

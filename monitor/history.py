@@ -1,22 +1,31 @@
-"""Reading the journal for reports, beside a daemon that may be writing it. Read-only; knows no judge."""
+"""The past for reports: the journal, beside a daemon that may be writing it, and what has left it for the evidence.
+
+One history over both, so that no figure changes when an hour is sealed. Read-only; knows no judge.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from array import array
+from collections.abc import Iterator, Mapping, MutableSequence, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from config.plan import Window
+from monitor.archive import Archive, empty_journal
+from monitor.chain import CHAIN_FILE, evidence_folder
 from monitor.journal import FILE_NAME, JournalError, migrations
 from monitor.model import Change, Gap, Incident, SlotCount
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
+
+if TYPE_CHECKING:
+    from monitor.segments import Answers
 
 # A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.
 _DISORDER: Final = timedelta(minutes=10)
@@ -40,21 +49,29 @@ class Responses:
     good: int
     bad: int
     blind: int
-    seconds: list[float]  # response times of the good ones, in no order
+    seconds: MutableSequence[float] = field(
+        default_factory=lambda: array("d")
+    )  # response times of the good ones, in no order
     echoes_sent: int = 0
     echoes_lost: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.seconds, array):
+            self.seconds = array("d", self.seconds)  # a quarter of the memory: there may be tens of millions
 
 
 class History:
     """Questions about a site's past. Blocking: not for the event loop."""
 
-    def __init__(self, db: sqlite3.Connection, site: str) -> None:
+    def __init__(self, db: sqlite3.Connection, site: str, archive: Archive | None = None) -> None:
         self._db = db
         self._site = site
+        self._archive = archive or Archive(Path(), (), "", frozenset())
+        self._sources = [*self._archive.pasts(), db]  # journals, oldest first
 
     def changes(self, until: datetime) -> Mapping[str, list[Change]]:
         """Return all changes dated before a moment, by subject, in the order in which they were recorded."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT site, subject, state, at_ms, confirmed_ms, earliest_ms, fault, detail, flapping FROM changes"
             " WHERE site = ? AND at_ms < ? ORDER BY id",
             (self._site, to_ms(until)),
@@ -66,7 +83,7 @@ class History:
 
     def gaps(self, period: Window) -> Mapping[str, list[Gap]]:
         """Return the spans without observation that touch a period, by check, oldest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT check_name, start_ms, end_ms, cause FROM gaps"
             " WHERE site = ? AND start_ms < ? AND (end_ms IS NULL OR end_ms > ?) ORDER BY start_ms, id",
             (self._site, to_ms(period.end), to_ms(period.start)),
@@ -79,7 +96,7 @@ class History:
 
     def runs(self) -> Sequence[Run]:
         """Return the daemon's lives, oldest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT started_ms, alive_ms, stopped_ms, config_digest, version FROM runs WHERE site = ? ORDER BY id",
             (self._site,),
         )
@@ -90,7 +107,7 @@ class History:
 
     def incidents(self, period: Window) -> Sequence[Incident]:
         """Return the incidents that touch a period, oldest first."""
-        rows = self._db.execute(
+        rows = self._rows(
             "SELECT * FROM incidents WHERE site = ? AND began_ms < ? AND (ended_ms IS NULL OR ended_ms > ?)"
             " ORDER BY began_ms, id",
             (self._site, to_ms(period.end), to_ms(period.start)),
@@ -99,21 +116,32 @@ class History:
 
     def slots(self, period: Window) -> Mapping[str, SlotCount]:
         """Return the ledger by check, summed over the hours that a period touches."""
-        rows = self._db.execute(
-            "SELECT check_name, min(hour_ms), sum(done), sum(late), sum(skipped), sum(lost) FROM slots"
-            " WHERE site = ? AND hour_ms >= ? AND hour_ms < ? GROUP BY check_name",
+        rows = self._rows(
+            "SELECT check_name, hour_ms, done, late, skipped, lost FROM slots"
+            " WHERE site = ? AND hour_ms >= ? AND hour_ms < ?",
             (self._site, to_ms(period.start - timedelta(hours=1)) + 1, to_ms(period.end)),
         )
-        return {name: SlotCount(name, from_ms(hour), *counts) for name, hour, *counts in rows}
+        found: dict[str, SlotCount] = {}
+        for name, hour_ms, *ends in [*rows, *self._archive.slots(period)]:
+            hour, had = from_ms(hour_ms), found.get(name)
+            if had is None:
+                found[name] = SlotCount(name, hour, *ends)
+            else:
+                sums = (a + b for a, b in zip((had.done, had.late, had.skipped, had.lost), ends, strict=True))
+                found[name] = SlotCount(name, min(had.hour, hour), *sums)
+        return found
 
     def responses(self, period: Window) -> Mapping[str, Responses]:
         """Return what the raw results within a period said, by check; one pass over the rows in question."""
-        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
         found: dict[str, Responses] = {}
+        self._sealed_responses(period, found)
+        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
+        where, values = self._archive.unsealed()
         rows = self._db.execute(
-            "SELECT check_no, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END FROM results"
-            " WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
-            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end)),
+            "SELECT check_no, duration_us, fault,"  # noqa: S608  our own text
+            " CASE WHEN instr(body, '\"r\":') THEN body END"
+            f" FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ? AND {where}",
+            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end), *values),
         )
         for number, duration_us, fault, body in rows:
             name = names.get(number)
@@ -121,7 +149,7 @@ class History:
                 continue
             entry = found.get(name)
             if entry is None:
-                entry = found[name] = Responses(0, 0, 0, [])
+                entry = found[name] = Responses(0, 0, 0)
             _count(entry, duration_us, fault, body)
         return found
 
@@ -129,16 +157,35 @@ class History:
         """Return the results within a period as points of bins that begin at its start, by check."""
         names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
         bins = Bins(period, step, _DISORDER)
+        self._sealed_bins(period, step, bins)
+        where, values = self._archive.unsealed()
         rows = self._db.execute(
-            "SELECT check_no, started_ms, duration_us, fault, CASE WHEN instr(body, '\"r\":') THEN body END"
-            " FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ?",
-            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end)),
+            "SELECT check_no, started_ms, duration_us, fault,"  # noqa: S608  our own text
+            " CASE WHEN instr(body, '\"r\":') THEN body END"
+            f" FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ? AND {where}",
+            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end), *values),
         )
         for number, started_ms, duration_us, fault, body in rows:
             name = names.get(number)
             if name is not None:
                 _count(bins.tally(name, from_ms(started_ms)), duration_us, fault, body)
         return bins.points()
+
+    def _sealed_responses(self, period: Window, found: dict[str, Responses]) -> None:
+        for answers in self._archive.answers(period):
+            for said in answers:
+                _add(found.setdefault(said.subject, Responses(0, 0, 0)), said)
+
+    def _sealed_bins(self, period: Window, step: timedelta, bins: Bins) -> None:
+        for answers in self._archive.answers(period, step):
+            # A file stands by check; bins want the order of time.
+            for said in sorted(answers, key=lambda a: a.bin):
+                _add(bins.tally(said.subject, period.start + said.bin * step), said)
+
+    def _rows(self, query: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
+        """Ask every journal of this site's past, oldest first."""
+        for db in self._sources:
+            yield from db.execute(query, values)
 
     def _first_row(self, moment: datetime) -> int:
         """Find by halving the first row that was started at or after a moment; rows have no index by time."""
@@ -157,6 +204,15 @@ class History:
                 low = row[0] + 1
         first: int = low
         return first
+
+
+def _add(entry: Responses | Tally, said: Answers) -> None:
+    entry.good += said.good
+    entry.bad += said.bad
+    entry.blind += said.blind
+    entry.echoes_sent += said.echoes_sent
+    entry.echoes_lost += said.echoes_lost
+    entry.seconds.extend(said.seconds)
 
 
 def _count(entry: Responses | Tally, duration_us: int, fault: str, body: str | None) -> None:
@@ -180,29 +236,39 @@ def _count(entry: Responses | Tally, duration_us: int, fault: str, body: str | N
 
 @contextlib.contextmanager
 def open_history(state_dir: Path, site: str) -> Iterator[History]:
-    """Open the journal of a state directory for reading.
+    """Open the journal and the evidence of a state directory for reading; evidence alone will do.
 
     Raises:
-        JournalError: there is none, or it is not of this version.
+        JournalError: there is neither, or they cannot be read.
     """
     file = state_dir / FILE_NAME
-    if not file.is_file():
+    has_chain = (evidence_folder(state_dir, site) / CHAIN_FILE).is_file()
+    if not file.is_file() and not has_chain:
         raise JournalError(f"there is no journal in {state_dir}: the daemon has not run with this state directory")
+    db = _open_journal(file) if file.is_file() else empty_journal()
+    try:
+        # One view of the past for the whole report, whatever the daemon writes meanwhile. It begins with the first
+        # reading: of the lines of the chain, so that what has been dropped by then is known to be sealed.
+        db.execute("BEGIN")
+        yield History(db, site, Archive.beside(db, state_dir, site))
+    except (sqlite3.DatabaseError, OSError) as exc:
+        raise JournalError(f"{file} cannot be read: {exc}") from exc
+    finally:
+        db.close()
+
+
+def _open_journal(file: Path) -> sqlite3.Connection:
     try:
         db = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
     except sqlite3.Error as exc:
         raise JournalError(f"{file} cannot be opened: {exc}") from exc
     try:
         version = db.execute("PRAGMA user_version").fetchone()[0]
-        newest = migrations()[-1][0]
-        if version != newest:
-            raise JournalError(
-                f"{file} is of version {version}, this program reads {newest}: start the daemon on it once"
-            )
-        # One view of the past for the whole report, whatever the daemon writes meanwhile.
-        db.execute("BEGIN")
-        yield History(db, site)
-    except sqlite3.DatabaseError as exc:
-        raise JournalError(f"{file} cannot be read: {exc}") from exc
-    finally:
+    except sqlite3.Error as exc:
         db.close()
+        raise JournalError(f"{file} cannot be read: {exc}") from exc
+    newest = migrations()[-1][0]
+    if version != newest:
+        db.close()
+        raise JournalError(f"{file} is of version {version}, this program reads {newest}: start the daemon on it once")
+    return db

@@ -136,7 +136,7 @@ def test_the_response_of_a_ping_is_its_median_echo_and_lost_ones_are_counted(tmp
     with past(tmp_path, Batch(results=results)) as history:
         found = history.responses(span(0, 100))["a.b"]
     assert found == Responses(good=2, bad=1, blind=1, seconds=[0.012, 0.020], echoes_sent=9, echoes_lost=4)
-    assert found.seconds == [results[0].reading.response_s, results[1].reading.response_s]
+    assert list(found.seconds) == [results[0].reading.response_s, results[1].reading.response_s]
 
 
 def test_words_of_a_server_are_not_taken_for_echoes(tmp_path: Path) -> None:
@@ -198,7 +198,7 @@ def test_no_result_is_missed_though_rows_are_in_the_order_of_their_end(
     with contextlib.closing(memory_of(started_ms, first_row)) as db:
         found = History(db, SITE).responses(period)
     expected = [1 + i / 1e6 for i, ms in enumerate(started_ms) if to_ms(period.start) <= ms < to_ms(period.end)]
-    assert (found["a.b"].seconds if found else []) == expected
+    assert (list(found["a.b"].seconds) if found else []) == expected
 
 
 def test_the_search_reads_few_rows_of_many(tmp_path: Path) -> None:
