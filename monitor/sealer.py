@@ -11,7 +11,7 @@ import logging
 import sqlite3
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -49,12 +49,21 @@ def _steady_ms() -> int:
 class Sealer:
     """One task of the daemon."""
 
-    def __init__(self, plan: Plan, journal: Journal, board: Board, clock: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        journal: Journal,
+        board: Board,
+        clock: Callable[[], datetime] = utc_now,
+        pause_s: float = DROP_PAUSE_S,
+    ) -> None:
+        """Args: pause_s: between two steps of deleting sealed rows."""
         self._plan = plan
         self._journal = journal
         self._board = board
         self._clock = clock
         self._steady: Callable[[], int] = _steady_ms
+        self._pause_s = pause_s
         self._warning = ""  # that the disk fills
         self._late_s = max((t.timeout_s for t in plan.targets()), default=0.0) + MARGIN_S
 
@@ -91,11 +100,19 @@ class Sealer:
             "key_file": str(plan.evidence_key or ""),
         }
 
+    async def seal_simulated(self) -> str:
+        """Seal all there is, up to the present hour and with it, marked as simulated; return what went wrong."""
+        closed = to_ms(self._clock())
+        order = self._order() | {"closed_ms": closed - closed % -HOUR_MS, "simulated": True, "most": 100_000}
+        trouble = await self._seal(order)
+        await self._tidy()
+        return trouble
+
     async def step(self) -> bool:
         """Seal all closed hours, note them, and delete their rows; return whether all of it went through."""
         trouble = ""
         try:
-            trouble = await self._seal()
+            trouble = await self._seal(self._order())
             await self._show_head()
             await self._tidy()
         except JournalBusyError as exc:
@@ -114,12 +131,13 @@ class Sealer:
             self._board.evidence_trouble = trouble
             self._board.version += 1
 
-    async def _seal(self) -> str:
+    async def _seal(self, order: Mapping[str, Any]) -> str:
         process = await asyncio.create_subprocess_exec(
             sys.executable,
+            "-P",  # nothing from the working directory
             "-m",
             "monitor.evidence",
-            orjson.dumps(self._order()).decode(),
+            orjson.dumps(order).decode(),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_LIMIT,
@@ -154,7 +172,7 @@ class Sealer:
         for drop in await self._journal.transact(lambda db: sealed.to_drop(db, site)):
             while drop.row <= drop.through:
                 await self._journal.transact(partial(sealed.drop, site=site, what=drop, rows=DROP_ROWS))
-                await asyncio.sleep(DROP_PAUSE_S)
+                await asyncio.sleep(self._pause_s)
             await self._journal.transact(partial(sealed.dropped, site=site, number=drop.number))
 
     async def _show_head(self) -> None:
