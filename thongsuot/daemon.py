@@ -29,6 +29,7 @@ from monitor.journal import Journal, JournalBusyError, JournalError
 from monitor.model import Result
 from monitor.pipeline import Pipeline
 from monitor.scheduler import Scheduler
+from monitor.sealer import Sealer
 from probes.base import Tools, utc_now
 from thongsuot.notify import keep_alive, notify
 
@@ -266,6 +267,7 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     pacer = asyncio.create_task(parts.scheduler.run(), name="scheduler")
     judge = asyncio.create_task(parts.pipeline.run(), name="pipeline")
     others: list[asyncio.Task[None]] = [_task(_prune(parts), "prune"), _task(_sign_of_life(parts), "watchdog")]
+    others.append(_task(Sealer(parts.plan, parts.journal, parts.board).run(), "sealer"))
     if parts.mail is not None:
         others.append(_task(parts.mail.run(parts.wake), "mail"))
     signal_wait = asyncio.create_task(signals.next_plan(parts.board), name="signals")
