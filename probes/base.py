@@ -288,7 +288,7 @@ class Reading:
 class Value:
     """A number or text that a probe may report; `help` becomes the metric's help and the manual's line."""
 
-    name: str  # ends in its unit: _s _ratio _bytes _count _code _timestamp_s; texts need none
+    name: str  # ends in its unit: _s _ratio _bytes _count _code _timestamp_s _score; texts need none
     help: str
 
 

@@ -15,6 +15,7 @@ python=${PYTHON:-python3}
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin # a plain user's PATH leaves these out, and the servers live there
 
 missing=()
+aside=() # PACKAGE:FILE pairs of programs that are taken out of their package, see take_out
 
 # need PACKAGE PROGRAM...: the package is wanted when a program is not here, whichever package may have brought it.
 need() {
@@ -48,13 +49,20 @@ if [[ $purpose == test ]]; then
     need procps ps
     need openssl openssl
     need systemd systemd-analyze /lib/systemd/systemd
+    need coturn turnserver
+    need sip-tester sipp
+    # Debian allows one keeper of the clock: installing chrony would throw out the one this machine has.
+    command -v chronyd >/dev/null || aside+=(chrony:usr/sbin/chronyd)
 fi
 
-if ((${#missing[@]} == 0)); then
+if ((${#missing[@]} + ${#aside[@]} == 0)); then
     exit 0
 fi
 
 line="apt-get install -y --no-install-recommends ${missing[*]}"
+if ((${#aside[@]} > 0)); then
+    line="$0 $purpose" # knows how to take a program out of its package
+fi
 if ((EUID != 0)) || [[ $only_say == --only-say ]] || ! command -v apt-get >/dev/null; then
     printf 'Missing here. Root has to run this once, then the same make again:\n\n    sudo %s\n\n' \
         "$line" >&2
@@ -75,4 +83,27 @@ options=(-o DPkg::Lock::Timeout=120 -o Acquire::Retries=3)
 # A mirror that is out of reach is no reason to stop: the packages may be in the cache.
 apt-get "${options[@]}" update -q </dev/null || echo "apt-get update failed; trying with the lists at hand" >&2
 # --no-remove: better to fail than to throw out the mail server that this machine already has.
-apt-get "${options[@]}" install -q -y --no-install-recommends --no-remove "${missing[@]}" </dev/null
+if ((${#missing[@]} > 0)); then
+    apt-get "${options[@]}" install -q -y --no-install-recommends --no-remove "${missing[@]}" </dev/null
+fi
+
+# take_out PACKAGE FILE: put one program of a package into /usr/local/sbin, without installing the package: no service,
+# no conflict with what is here. Its libraries are installed.
+take_out() {
+    local package=$1 file=$2 folder
+    folder=$(mktemp -d)
+    (
+        cd "$folder"
+        apt-cache depends --no-suggests --no-recommends --no-conflicts --no-breaks --no-replaces "$package" |
+            sed -n 's/^ *Depends: \(lib[^<>]*\)$/\1/p' |
+            xargs -r apt-get "${options[@]}" install -q -y --no-install-recommends --no-remove
+        apt-get "${options[@]}" -o APT::Sandbox::User=root download -q "$package"
+        dpkg-deb --extract "$package"_*.deb tree
+        install -D -m 755 "tree/$file" "/usr/local/sbin/${file##*/}"
+    )
+    rm -r "$folder"
+}
+
+for pair in "${aside[@]}"; do
+    take_out "${pair%%:*}" "${pair#*:}"
+done

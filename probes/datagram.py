@@ -1,0 +1,193 @@
+"""UDP for probes: a socket connected to one server, and a question sent again until it is answered.
+
+Datagrams that answer something else are counted and ignored until the deadline, so that a forged one cannot end a
+check. ICMP errors end it with the name of who sent them. Where times matter, arrivals carry the kernel's stamp: a busy
+loop of ours does not make an answer late. No protocol lives here.
+
+Source: udp(7), ip(7) and socket(7) of the Linux manual; RFC 8085 section 3.1 (doubling pauses).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from probes.base import Fault, Measurement, ProbeError
+from probes.net import Address, bind_to_path, connect_error, queue_errors
+
+T = TypeVar("T")
+
+MARGIN_S: Final = 0.05  # chosen: an exchange ends this much before its deadline, to say itself what came
+DATAGRAM_LIMIT: Final = 65535  # bytes
+
+_SO_TIMESTAMPNS_NEW: Final = 64  # asm-generic/socket.h: 64-bit seconds on every architecture
+_TIMESPEC: Final = struct.Struct("=qq")
+
+
+def time_left(m: Measurement, began: float) -> float:
+    """Return the seconds left for an exchange, `began` being `time.perf_counter()` at the run's start."""
+    return m.timeout_s - min(MARGIN_S, m.timeout_s / 4) - (time.perf_counter() - began)
+
+
+def doubling(first_s: float, left_s: float, *, most_s: float = 60.0) -> list[float]:
+    """Return how long each try is waited for: twice as long each time, up to `most_s`, and `left_s` in all."""
+    pauses: list[float] = []
+    while left_s > first_s * 1.5:  # a last try that is waited for less than half its time is left out
+        pauses.append(first_s)
+        left_s -= first_s
+        first_s = min(first_s * 2, most_s)
+    return [*pauses, max(left_s, 0.0)]
+
+
+@contextlib.contextmanager
+def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, dscp: int = 0) -> Iterator[socket.socket]:
+    """Open a UDP socket that leaves by the measurement's path and hears of ICMP errors; closes it at the end.
+
+    Args:
+        m: the measurement.
+        address: the one peer.
+        stamped: whether the kernel notes when each datagram came, for `receive`.
+        dscp: class of service in the IP header (RFC 2474).
+
+    Raises:
+        ProbeError: LOCAL when nothing can be sent there.
+    """
+    with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+        sock.setblocking(False)
+        bind_to_path(sock, m.path)
+        queue_errors(sock, True)
+        if stamped:
+            sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
+        if dscp and address.family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
+        elif dscp:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
+        try:
+            sock.connect(address.sockaddr)
+        except OSError as exc:
+            raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {exc.strerror}") from exc
+        yield sock
+
+
+def receive(sock: socket.socket, limit: int = DATAGRAM_LIMIT) -> tuple[bytes, int]:
+    """Take one datagram from a stamped socket, with when it came: nanoseconds of the wall clock.
+
+    Raises:
+        BlockingIOError: there is none.
+        OSError: an ICMP error came.
+    """
+    wire, notes, _flags, _from = sock.recvmsg(limit, 64)
+    for level, kind, data in notes:
+        if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS_NEW and len(data) == _TIMESPEC.size:
+            seconds, nanoseconds = _TIMESPEC.unpack(data)
+            return wire, seconds * 1_000_000_000 + nanoseconds
+    return wire, time.clock_gettime_ns(time.CLOCK_REALTIME)
+
+
+@dataclass(frozen=True, slots=True)
+class Ask(Generic[T]):
+    """A question and how its answer is known."""
+
+    write: Callable[[], bytes]  # the datagram of one try, made right before it is sent
+    read: Callable[[bytes, int], T | None]  # datagram and when it came (ns, 0 unstamped); None: not our answer
+    pauses_s: Sequence[float]  # one a try: how long until the next, or until giving up
+    limit: int = DATAGRAM_LIMIT  # bytes of a datagram that are looked at
+    stamped: bool = False  # the socket is
+
+
+async def exchange(m: Measurement, sock: socket.socket, address: Address, ask: Ask[T]) -> T:
+    """Send a question, again when no answer came, and return the answer.
+
+    Adds to the values `sent_count` and `foreign_count`, whatever the end.
+
+    Raises:
+        ProbeError: TIMEOUT without an answer, PROTOCOL when only others came, UNREACHABLE when the network said so,
+            and what `ask.read` raises.
+        OSError: the host refused.
+    """
+    running = _Exchange(sock, address, ask, first=not m.values.get("sent_count"))
+    try:
+        return await running.done
+    finally:
+        running.close()
+        m.values["sent_count"] = m.values.get("sent_count", 0.0) + running.sent
+        m.values["foreign_count"] = m.values.get("foreign_count", 0.0) + running.foreign
+
+
+class _Exchange(Generic[T]):
+    """A question on its way: sent, sent again, answered or not."""
+
+    def __init__(self, sock: socket.socket, address: Address, ask: Ask[T], *, first: bool) -> None:
+        self._sock = sock
+        self._silent = first  # nothing was sent by this socket yet
+        self._address = address
+        self._ask = ask
+        self._loop = asyncio.get_running_loop()
+        self.done: asyncio.Future[T] = self._loop.create_future()
+        self.sent = 0
+        self.foreign = 0  # datagrams that were not the answer
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop.add_reader(sock, self._read)
+        self._send()
+
+    def _send(self) -> None:
+        if self.sent == len(self._ask.pauses_s):
+            self._read()  # what the kernel holds already has come in time, however late we look
+            self._fail(self._nothing())
+            return
+        self._timer = self._loop.call_later(self._ask.pauses_s[self.sent], self._send)
+        try:
+            self._sock.send(self._ask.write())
+        except OSError as exc:
+            # An error that the network sent for an earlier try is reported by the next send.
+            self._fail(connect_error(exc.errno or 0, self._address, None if self._silent else self._sock))
+            return
+        self._silent = False
+        self.sent += 1
+
+    def _read(self) -> None:
+        while not self.done.done():
+            try:
+                wire, at_ns = self._take()
+                answer = self._ask.read(wire, at_ns)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._fail(connect_error(exc.errno or 0, self._address, self._sock))
+                return
+            except ProbeError as exc:
+                self._fail(exc)
+                return
+            if answer is None:
+                self.foreign += 1
+            else:
+                self.done.set_result(answer)
+
+    def _take(self) -> tuple[bytes, int]:
+        if self._ask.stamped:
+            return receive(self._sock, self._ask.limit)
+        return self._sock.recv(self._ask.limit), 0
+
+    def _nothing(self) -> ProbeError:
+        times = f" to {self.sent} queries" if self.sent > 1 else ""
+        if self.foreign:
+            return ProbeError(
+                Fault.PROTOCOL, f"no answer{times}, only {self.foreign} datagrams that do not answer our question"
+            )
+        return ProbeError(Fault.TIMEOUT, f"no answer{times} from {self._address.ip} port {self._address.port}")
+
+    def _fail(self, exc: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(exc)
+
+    def close(self) -> None:
+        """Stop listening and sending."""
+        self._loop.remove_reader(self._sock)
+        if self._timer is not None:
+            self._timer.cancel()

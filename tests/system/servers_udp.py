@@ -1,0 +1,72 @@
+"""Real servers that speak UDP: chrony for the time, coturn as a relay, sipp as a telephone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from probes.ntp import encode_query
+from tests.servers import LOOPBACK
+from tests.system.servers import SBIN, Server, ServerError, free_port
+
+_CHRONY: Final = """
+{clock}
+allow
+bindaddress {host}
+port {port}
+cmdport 0
+pidfile {folder}/chronyd.pid
+driftfile {folder}/drift
+"""
+
+
+def program(name: str) -> str:
+    """Return the path of a server's program, also where a plain user's PATH does not reach."""
+    found = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{SBIN}")
+    if found is None:
+        raise ServerError(f"{name} is in none of {SBIN}")
+    return found
+
+
+def copied(name: str, folder: Path) -> str:
+    """Copy a program: AppArmor confines some in their own place to /etc and /var."""
+    return str(shutil.copy(program(name), folder / name))
+
+
+def udp_says(host: str, port: int, words: bytes) -> bytes:
+    """Send one datagram and return the answer; OSError when none comes within 200 ms."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(0.2)
+        sock.connect((host, port))
+        sock.send(words)
+        return sock.recv(65535)
+
+
+class Chrony(Server):
+    """chronyd that serves this machine's own time and never touches its clock (-x)."""
+
+    name = "chrony"
+
+    def __init__(self, *, host: str = LOOPBACK, stratum: int | None = 3, namespace: str | None = None) -> None:
+        """Args: stratum: what it claims to be; None is a server that has not found its own time yet."""
+        super().__init__(host=host, namespace=namespace)
+        self.port = free_port(host)
+        self._stratum = stratum
+
+    def prepare(self) -> None:
+        clock = f"local stratum {self._stratum}" if self._stratum is not None else ""
+        self.write("chrony.conf", _CHRONY.format(clock=clock, host=self.host, port=self.port, folder=self.folder))
+        copied("chronyd", self.folder)
+
+    def command(self) -> Sequence[str]:
+        return [f"{self.folder}/chronyd", "-d", "-x", "-u", "root", "-f", f"{self.folder}/chrony.conf"]
+
+    def answers(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return len(udp_says(self.host, self.port, encode_query(1))) >= 48
+        return False
