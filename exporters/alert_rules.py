@@ -227,6 +227,18 @@ _MONITOR: Final = (
         ),
     ),
     Alert(
+        name="ThongsuotJournalUnwritable",
+        measure="thongsuot_journal_writable",
+        condition="== 0",
+        lasting="1m",
+        severity="critical",
+        summary="Máy giám sát {{ $labels.site }} không ghi được nhật ký",
+        description=(
+            "Thường là do đầy đĩa. Từ lúc đó trạng thái trên trang đứng yên và không thư cảnh báo nào được gửi: "
+            "dọn chỗ trên đĩa của thư mục dữ liệu, số liệu đang chờ sẽ tự ghi tiếp."
+        ),
+    ),
+    Alert(
         name="ThongsuotJournalSlow",
         measure="thongsuot_journal_commit_seconds",
         condition="> 1",

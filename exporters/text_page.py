@@ -54,6 +54,11 @@ _LABELS: Final[dict[str, Words]] = {
         "Có {n} thư cảnh báo chưa gửi được, phần mềm đang thử lại.",
         "{n} alerts are waiting to be accepted; they are tried again.",
     ),
+    "journal-trouble": (
+        "Không ghi được nhật ký (thường do đầy đĩa): trạng thái dưới đây đứng yên và không thư cảnh báo nào được gửi.",
+        "The journal cannot be written (most often a full disk): the states below stand still and no alert is sent.",
+    ),
+    "journal-trouble-title": ("không ghi được nhật ký", "the journal cannot be written"),
     "alerts-lost": (
         "Có {n} thư cảnh báo bị mọi máy chủ thư từ chối: cần báo bằng cách khác.",
         "{n} alerts were refused by every relay: tell people another way.",

@@ -84,7 +84,9 @@ class Board:
     queue_size: int = 0  # results waiting for the pipeline
     queue_limit: int = 0
     running: int = 0  # probes under way
-    commit_s: float = 0.0  # how long the last journal transaction took
+    commit_s: float = 0.0  # how long the last journal transaction took, or this one has taken so far
+    journal_trouble: str = ""  # why the journal cannot be written just now; while it lasts nothing here moves on
+    journal_trouble_since: datetime | None = None
     config_reloads_refused: int = 0
     chain_head: str = ""  # `number:sha256` of the newest line of the chain of evidence; a witness for others to keep
     evidence_trouble: str = ""  # why closed hours are not sealed now, or that the disk fills; "" when all is well

@@ -175,10 +175,20 @@ class Pipeline:
                     log.error("%d results could not be written before the stop: %s", len(batch.results), exc)
                     self._gave_up = True
                     return
+                self._show_trouble(str(exc), asyncio.get_running_loop().time() - began)
                 pause = BUSY_PAUSES_S[min(attempt, len(BUSY_PAUSES_S) - 1)]
                 log.warning("the journal cannot be written (%s); trying again in %g s", exc, pause)
                 await asyncio.sleep(pause)
-        self._board.commit_s = asyncio.get_running_loop().time() - began
+        self._show_trouble("", asyncio.get_running_loop().time() - began)
+
+    def _show_trouble(self, trouble: str, commit_s: float) -> None:
+        """Say on the board that nothing more can be recorded, or that it can again."""
+        board = self._board
+        board.commit_s, board.queue_size = commit_s, self._results.qsize()
+        if bool(trouble) != bool(board.journal_trouble):
+            board.journal_trouble_since = self._clock() if trouble else None
+            board.version += 1
+        board.journal_trouble = trouble
 
     # Judging one result.
 

@@ -103,6 +103,8 @@ class _Page:
 
     def verdict(self) -> str:
         counts = self.counts()
+        if self.board.journal_trouble:
+            return self.say("journal-trouble-title")
         if self.board.own_fault:
             return self.say("own-fault")
         if [state for state, _ in counts] == [State.UP]:
@@ -132,6 +134,8 @@ class _Page:
     def banners(self) -> Iterable[Html]:
         if not self.alive:
             yield tag("p", sign(State.DOWN), self.say("not-alive"), class_="banner down", role="alert")
+        if self.board.journal_trouble:
+            yield tag("p", sign(State.DOWN), self.say("journal-trouble"), class_="banner down", role="alert")
         if self.board.own_fault:
             yield tag(
                 "div",

@@ -43,6 +43,11 @@ def status(board: Board, now: datetime) -> Json:
         "revision": board.version,
         "started_at": board.started_at,
         "own_fault": own_fault(board),
+        "journal": {
+            "writable": not board.journal_trouble,
+            "detail": board.journal_trouble,
+            "since": board.journal_trouble_since,
+        },
         "services": [_service(board, board.services[s.id]) for s in board.plan.services],
         "references": [_check(board, board.checks[t.id]) for t in board.plan.references],
         "alerts": {

@@ -75,10 +75,11 @@ def observe(memory: Memory, policy: OutagePolicy, sample: Sample, at: datetime) 
 
 
 def _after_bad(memory: Memory, policy: OutagePolicy, at: datetime) -> Memory:
+    # A clock that was set back makes the spacing negative: that proves nothing, and the round counts.
     if (
-        memory.counted_bad is not None
-        and (at - memory.counted_bad).total_seconds() < ROUND_SPACING * policy.recheck_s
-        and memory.bad
+        memory.bad
+        and memory.counted_bad is not None
+        and 0 <= (at - memory.counted_bad).total_seconds() < ROUND_SPACING * policy.recheck_s
     ):
         return replace(memory, last_bad=at)
     return replace(
