@@ -25,4 +25,6 @@ fi
 
 pip=(.venv/bin/python -m pip --disable-pip-version-check --no-input --quiet)
 "${pip[@]}" install --require-hashes -r "$lock"
-"${pip[@]}" install --no-deps -e .
+# The builder itself is pinned too: nothing that runs here comes unhashed.
+"${pip[@]}" install --require-hashes -r scripts/requirements-build.lock
+"${pip[@]}" install --no-deps --no-build-isolation -e .
