@@ -44,7 +44,7 @@ def refuse_inline(data: dict[str, Any], findings: Findings) -> None:
 
 
 def anchor_files(data: dict[str, Any], findings: Findings) -> None:
-    """Make file names (keys that end in `_file`, and `store.dir`) absolute: they are relative to their own file."""
+    """Make file names (keys that end in `_file`, `store.dir`, `blackbox.modules`) absolute, seen from their file."""
     for section in _FILE_SECTIONS:
         for container, key, value, loc in list(_scalars(data.get(section), (section,))):
             if isinstance(key, str) and key.endswith("_file") and isinstance(value, str) and value:
@@ -52,6 +52,9 @@ def anchor_files(data: dict[str, Any], findings: Findings) -> None:
     store = data.get("store")
     if isinstance(store, dict) and isinstance(store.get("dir"), str) and store["dir"]:
         store["dir"] = _absolute(store["dir"], ("store", "dir"), findings)
+    blackbox = data.get("blackbox")
+    if isinstance(blackbox, dict) and isinstance(blackbox.get("modules"), str) and blackbox["modules"]:
+        blackbox["modules"] = _absolute(blackbox["modules"], ("blackbox", "modules"), findings)
 
 
 def _absolute(name: str, loc: Loc, findings: Findings) -> str:

@@ -20,6 +20,7 @@ from config.problems import Findings, Loc, show_value
 from config.settings import (
     GIAO_THUA,
     AlertSettings,
+    BlackboxSettings,
     CheckSettings,
     DefaultSettings,
     EventSettings,
@@ -105,6 +106,7 @@ class Draft:
     reports: ReportSettings = field(default_factory=ReportSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     web: WebSettings = field(default_factory=WebSettings)
+    blackbox: BlackboxSettings = field(default_factory=BlackboxSettings)
 
     def checks(self) -> Iterator[CheckDraft]:
         """Give every check, references first."""
@@ -165,6 +167,7 @@ class Drafter:
         draft.reports = self._section(ReportSettings, "reports") or draft.reports
         draft.store = self._section(StoreSettings, "store") or draft.store
         draft.web = self._section(WebSettings, "web") or draft.web
+        draft.blackbox = self._section(BlackboxSettings, "blackbox") or draft.blackbox
         return draft
 
     def _section(self, model: type[Model], name: str) -> Model | None:

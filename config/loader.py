@@ -6,9 +6,11 @@ Reads files and the environment, so it must not be called on the event loop.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from config.blackbox import Blackbox, read_modules
 from config.calendar import year_name
 from config.credentials import anchor_files, missing_secrets, refuse_inline
 from config.crosschecks import cross_check, look_out, relay_port
@@ -33,6 +35,7 @@ from config.plan import (
 from config.problems import ConfigError, Findings, Place, Problem
 from config.settings import (
     AtLeast,
+    BlackboxSettings,
     CheckSettings,
     MailSettings,
     ReferenceSettings,
@@ -82,9 +85,20 @@ def _plan(sources: Sources, findings: Findings, probes: Mapping[str, ProbeType])
     anchor_files(sources.data, findings)
     draft = Drafter(sources.data, findings, probes).draft()
     cross_check(draft, findings)
+    blackbox = _blackbox(draft.blackbox, findings)
     findings.refuse()
     look_out(draft, findings)
-    return _finish(draft, sources, findings)
+    return replace(_finish(draft, sources, findings), blackbox=blackbox)
+
+
+def _blackbox(settings: BlackboxSettings, findings: Findings) -> Blackbox:
+    asked_at = findings.places.of_value(("blackbox", "modules"))
+    return Blackbox(
+        modules=read_modules(settings.modules, findings, asked_at),
+        allow=settings.allow,
+        fixed=settings.compat == "fixed",
+        timeout_offset_s=settings.timeout_offset,
+    )
 
 
 def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:

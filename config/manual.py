@@ -65,7 +65,7 @@ alerts:
 - **Secrets** never stand in the file: `password_file` names a file whose first line is the secret, `password_env` an
   environment variable. A key like `password`, `token` or `secret` with a value is refused, and so is an address with a
   password in it (`https://user:…@host/`). Messages never repeat a secret.
-- **File names** (keys that end in `_file`, and `store.dir`) are relative to the file they stand in.
+- **File names** (keys that end in `_file`, `store.dir`, `blackbox.modules`) are relative to the file they stand in.
 - **YAML**: duplicate keys are a mistake; `yes`, `no`, `on` and `off` are texts, only `true` and `false` are truth
   values; tags are refused; anchors, aliases and the merge key `<<` work. Files are UTF-8 and at most 4 MiB.
 - A section left empty (everything in it commented out) is the same as one left out.
@@ -179,6 +179,7 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         "Whom to ask:\n\n" + _table(defs["reports.ContactSettings"], defs),
         _section(defs, "`store`: records", "store"),
         _section(defs, "`web`: the live page", "web"),
+        _section(defs, "`blackbox`: probing on demand at `/probe`", "blackbox"),
         "## Probes\n\nDurations that a probe reports are seconds. Every probe reports its phases apart: `resolve`, "
         "`connect`, `tls`, `processing`, `transfer`, as far as it has them.\n",
         *(_probe(probe, defs) for _, probe in sorted(probes.items())),

@@ -12,6 +12,7 @@ from enum import StrEnum
 from pathlib import Path as FilePath
 from zoneinfo import ZoneInfo
 
+from config.blackbox import Blackbox
 from probes.base import Path, ProbeSettings, ProbeType
 
 REFERENCES = "references"  # the service id under which references appear; no service may use it
@@ -221,6 +222,7 @@ class Plan:
     reports: ReportPlan = ReportPlan()
     budget_bytes: int | None = None  # most that journal and evidence may take of the disk
     evidence_key: FilePath | None = None  # a signing key given from outside; None: the state directory's own
+    blackbox: Blackbox = field(default_factory=Blackbox)  # what /probe may do
 
     def targets(self) -> tuple[Target, ...]:
         """Return every check, references first."""

@@ -19,6 +19,7 @@ from config.problems import show_seconds
 from config.settings import (
     ID_PATTERN,
     AlertSettings,
+    BlackboxSettings,
     CheckSettings,
     DefaultSettings,
     EventSettings,
@@ -56,6 +57,7 @@ def build(probes: Mapping[str, ProbeType] = PROBES) -> Schema:
     _add(defs, "reports", ReportSettings)
     _add(defs, "store", StoreSettings)
     _add(defs, "web", WebSettings)
+    _add(defs, "blackbox", BlackboxSettings)
     for kind, probe in sorted(probes.items()):
         _add(defs, f"check.{kind}", CheckSettings, probe)
         _add(defs, f"reference.{kind}", ReferenceSettings, probe)
@@ -90,6 +92,7 @@ def _root(defs: Schema) -> Schema:
         "reports": {"$ref": "#/$defs/reports"},
         "store": {"$ref": "#/$defs/store"},
         "web": {"$ref": "#/$defs/web"},
+        "blackbox": {"$ref": "#/$defs/blackbox"},
     }
     properties: Schema = {"include": _tidy(plain["properties"]["include"])}
     for name, schema in sections.items():

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
+from config.blackbox import TIMEOUT_OFFSET_S, pattern_problem
 from config.calendar import parse_local
 from config.plan import Language, ServiceKind
 from config.problems import show_seconds, show_value
@@ -420,6 +421,31 @@ class ReportSettings(Section):
     contact: ContactSettings = Field(default_factory=ContactSettings, description="Whom to ask")
 
 
+def _allowed(pattern: str) -> str:
+    if problem := pattern_problem(pattern):
+        raise ValueError(f"{problem}; got {show_value(pattern)}")
+    return pattern
+
+
+class BlackboxSettings(Section):
+    """Probing on demand at `/probe`, as blackbox_exporter offers it."""
+
+    modules: FileName | None = Field(
+        default=None, description="blackbox_exporter's own configuration file; a few usual modules without one"
+    )
+    allow: tuple[Annotated[str, AfterValidator(_allowed)], ...] = Field(
+        default=(),
+        max_length=1000,
+        description="Targets that may be probed besides the hosts of checks: names, *.patterns, networks, sockets",
+    )
+    compat: Literal["strict", "fixed"] = Field(
+        default="strict", description="strict keeps the original's quirks, fixed mends them; see docs/blackbox.md"
+    )
+    timeout_offset: Annotated[Duration, _between("0s", "1m")] = Field(
+        default=TIMEOUT_OFFSET_S, description="How much earlier than Prometheus a probe gives up"
+    )
+
+
 class RootSettings(Section):
     """The whole file."""
 
@@ -436,3 +462,4 @@ class RootSettings(Section):
     reports: dict[str, Any] = Field(default_factory=dict, description="What official reports say beside the figures")
     store: dict[str, Any] = Field(default_factory=dict, description="Where records are kept")
     web: dict[str, Any] = Field(default_factory=dict, description="The live page")
+    blackbox: dict[str, Any] = Field(default_factory=dict, description="Probing on demand at /probe")

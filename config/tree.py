@@ -59,20 +59,21 @@ class _Node:
     complete: bool = True  # False while an anchor's own content is read
 
 
-def parse(text: str, file: str, findings: Findings) -> tuple[Any, Places]:
+def parse(text: str, file: str, findings: Findings, *, typed: bool = True) -> tuple[Any, Places]:
     """Read one file's text.
 
     Args:
         text: the whole file, decoded.
         file: its name in messages.
         findings: takes the mistakes; after a syntax error the data is None.
+        typed: whether plain words are read as numbers and truth values; otherwise all but nothing stay texts.
 
     Returns:
         The data (mappings with text keys, lists, texts, numbers, booleans, None) and where each part stands.
     """
     places = Places(files=[file])
     try:
-        root = _Composer(text, file, findings).document()
+        root = _Composer(text, file, findings, typed).document()
         if root is None:
             return None, places
         return _Expansion(places, findings).expand(root, ()), places
@@ -85,8 +86,9 @@ def parse(text: str, file: str, findings: Findings) -> tuple[Any, Places]:
 class _Composer:
     """Makes nodes of parse events: depth is bounded, so the deepest input cannot exhaust the stack."""
 
-    def __init__(self, text: str, file: str, findings: Findings) -> None:
+    def __init__(self, text: str, file: str, findings: Findings, typed: bool) -> None:
         self._file = file
+        self._typed = typed
         self._findings = findings
         self._anchors: dict[str, _Node] = {}
         self._events = self._read(text)
@@ -191,8 +193,10 @@ class _Composer:
             return None
 
     def _plain(self, text: str, place: Place) -> Any:
-        if text in _WORDS:
+        if text in _WORDS and (self._typed or _WORDS[text] is None):
             return _WORDS[text]
+        if not self._typed:
+            return text
         if _INT.fullmatch(text):
             if len(text) > _DIGITS_LIMIT:
                 self._findings.mistake_at(

@@ -22,6 +22,7 @@ from aiohttp import web
 
 from config.plan import Plan
 from exporters import metrics
+from exporters.blackbox import Probing
 from exporters.mail import MailChannel
 from exporters.web.app import build_app
 from monitor.board import Board
@@ -38,6 +39,7 @@ log = logging.getLogger(__name__)
 RESULTS_LIMIT: Final = 10_000  # results waiting for the pipeline; beyond it probes wait and slots are skipped
 LAST_MAIL_S: Final = 5.0  # the last pass of mail at a stop
 ALIVE_S: Final = 60.0  # without a sign of life from the pipeline for this long, we are not well
+UNRECORDED_S: Final = 30.0  # without a transaction for this long, we are not well either
 PRUNE_EVERY_S: Final = 5.0
 PRUNE_ROWS: Final = 5_000  # small steps: never a long lock in the probing process
 
@@ -236,14 +238,34 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake)
 
 
+def _probing(parts: _Parts) -> Probing:
+    """Build what answers `/probe`: whoever is checked may also be probed on demand."""
+    hosts = (target.settings.endpoint() for target in parts.plan.targets())
+    return Probing.of(parts.plan.blackbox, hosts, parts.tools)
+
+
+def _records(board: Board) -> bool:
+    """Whether results are being recorded; a lock of some seconds, by a backup for one, is no trouble yet."""
+    since = board.journal_trouble_since
+    return since is None or (utc_now() - since).total_seconds() < UNRECORDED_S
+
+
 @contextlib.asynccontextmanager
 async def _serve(parts: _Parts) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
+    probing = _probing(parts)
+    refused = parts.board.config_reloads_refused
+
+    async def figures() -> tuple[bytes, str]:
+        body, content_type = await metrics.page(parts.board)
+        return body + probing.metrics(reloaded_well=parts.board.config_reloads_refused == refused), content_type
+
     app = build_app(
         parts.board,
-        metrics=lambda: metrics.page(parts.board),
+        metrics=figures,
         incidents=parts.journal.recent_incidents,
-        alive=lambda: loop.time() - parts.pipeline.beat < ALIVE_S,
+        alive=lambda: loop.time() - parts.pipeline.beat < ALIVE_S and _records(parts.board),
+        probing=probing,
     )
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
     await runner.setup()

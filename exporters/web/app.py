@@ -20,6 +20,7 @@ import orjson
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from exporters.blackbox import Probing
 from exporters.web import page, status
 from monitor.board import Board
 from monitor.model import Incident
@@ -170,7 +171,7 @@ class _Hall:
         self.closing.set()
 
 
-def build_app(
+def build_app(  # noqa: PLR0913  all that the page takes from outside, each by its name
     board: Board,
     *,
     metrics: Callable[[], Awaitable[tuple[bytes, str]]],
@@ -178,6 +179,7 @@ def build_app(
     alive: Callable[[], bool],
     clock: Callable[[], datetime] = utc_now,
     limits: StreamLimits | None = None,
+    probing: Probing | None = None,
 ) -> web.Application:
     """Build the application.
 
@@ -188,6 +190,7 @@ def build_app(
         alive: whether the daemon's own work goes on.
         clock: the time that is printed.
         limits: bounds of the event stream.
+        probing: what answers `/probe` and `/config`; without it there is neither.
     """
     hall = _Hall(board, metrics, incidents, alive, clock, limits or StreamLimits())
     app = web.Application(middlewares=[_own_bugs])
@@ -205,6 +208,8 @@ def build_app(
             web.get("/api/v1/events", hall.events, allow_head=False),
         ]
     )
+    if probing is not None:
+        app.add_routes([web.get("/probe", probing.probe, allow_head=False), web.get("/config", probing.config)])
     return app
 
 
