@@ -132,6 +132,8 @@ class DutyBook:
                 self._owe(closed, EventKind.RECOVERED, scene, now, batch)
 
     def _consider_telling(self, incident: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
+        if self._plan.mail is None:
+            return  # nobody can be told; whoever is named later hears of what is still open
         if not is_own_fault(incident.subject) and scene.state(incident.subject) not in TROUBLE:
             return  # not seen just now, or changing too often: nobody is told of what may be over
         cause = self._cause(incident.subject, scene)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from config.plan import REFERENCES, Plan, ServicePlan
+from config.plan import Plan, ServicePlan
 from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
 from monitor.judge.observer import Sight
@@ -156,11 +156,16 @@ class LiveScene:
             return True
         return track.target.path_id not in self._paths and OWN_FAULT in self._faults
 
-    def _failing_share(self, but: str) -> float:
-        failing = [
-            any(t.failing or t.local_streak > 0 for t in s.tracks) for s in self._services.values() if s.plan.id != but
-        ]
-        return sum(failing) / len(failing) if failing else 1.0
+    def _failing_share(self, but: str = "") -> float:
+        """Return the share of services that fail beside the one in question, `but` or any one that fails."""
+        failing = {
+            s.plan.id for s in self._services.values() if any(t.failing or t.local_streak > 0 for t in s.tracks)
+        }
+        others = len(self._services) - 1
+        if others < 1:
+            return 1.0 if failing or not self._services else 0.0
+        failing.discard(but or next(iter(failing), ""))
+        return len(failing) / others
 
     def watch(self, now: datetime) -> bool:
         """Look whether we can see, by every path that has references; return whether we are blind by any."""
@@ -173,7 +178,7 @@ class LiveScene:
         subject = own_fault_subject(path)
         tracks = [t for t in self._references if t.target.path_id == path]
         witnesses = [t.witness() for t in tracks]
-        sight = observer.look(witnesses, None, self._failing_share(but=REFERENCES))
+        sight = observer.look(witnesses, None, self._failing_share())
         kind = sight.value if sight.blind else ""
         if not kind and not path and self._host_at_fault():
             kind = "local"
