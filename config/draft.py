@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from config.calendar import CalendarError, around, naive_moment, shift, tet_day, to_utc
-from config.plan import REFERENCES, Window
+from config.plan import REFERENCES, TAKEN_IDS, Window
 from config.problems import Findings, Loc, show_value
 from config.settings import (
     GIAO_THUA,
@@ -210,8 +210,8 @@ class Drafter:
 
     def _service(self, id_: str, data: Any) -> ServiceDraft:
         loc: Loc = ("services", id_)
-        if id_ == REFERENCES:
-            self._findings.mistake(loc, "no service may be called references: the word is taken", at_key=True)
+        if id_ in TAKEN_IDS:
+            self._findings.mistake(loc, f"no service may be called {id_}: the word is taken", at_key=True)
         settings = self._model(ServiceSettings, data, loc)
         below: Loc = (*loc, "checks")
         checks = [self._check(data, (*below, check), CheckSettings) for check, data in self._entries(below)]

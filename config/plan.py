@@ -16,6 +16,7 @@ from config.blackbox import Blackbox
 from probes.base import Path, ProbeSettings, ProbeType
 
 REFERENCES = "references"  # the service id under which references appear; no service may use it
+TAKEN_IDS = (REFERENCES, "own-fault")  # the second is what incidents of our own go by
 
 
 class ServiceKind(StrEnum):
