@@ -91,6 +91,8 @@ def milliseconds(seconds: float | None) -> str:
 
 def at_least(ratio: float, digits: int) -> str:
     """Return a share as a percentage, rounded down."""
+    if ratio >= 1.0:
+        return "100%"
     scale = 10**digits
     return number(math.floor(ratio * 100 * scale + 1e-9) / scale, digits) + "%"
 
@@ -98,7 +100,8 @@ def at_least(ratio: float, digits: int) -> str:
 def at_most(ratio: float, digits: int) -> str:
     """Return a share as a percentage, rounded up, at most 100 %."""
     scale = 10**digits
-    return number(min(math.ceil(ratio * 100 * scale - 1e-9) / scale, 100.0), digits) + "%"
+    found = math.ceil(ratio * 100 * scale - 1e-9) / scale
+    return number(found, digits) + "%" if found < 100.0 else "100%"
 
 
 def availability(account: Account, resolution_s: float, rounds: int) -> str:
@@ -110,11 +113,12 @@ def availability(account: Account, resolution_s: float, rounds: int) -> str:
     if share.value is None or share.least is None or share.most is None:
         return NO_DATA
     digits = percent_digits(resolution_s, (account.window.end - account.window.start).total_seconds())
-    bounds = f"[{at_least(share.least, digits)}; {at_most(share.most, digits)}]"
+    doubt = failure_bound(rounds) if share.value >= 1.0 else 0.0
+    bounds = f"[{at_least(share.least * (1.0 - doubt), digits)} – {at_most(share.most, digits)}]"
     if not share.enough:
         return f"{NOT_ENOUGH_WORDS}\n{bounds}"
     if share.value >= 1.0:
-        value = f"≥ {at_least(1.0 - failure_bound(rounds), digits)}" if rounds else NOT_ENOUGH_WORDS
+        value = f"≥ {at_least(1.0 - doubt, digits)}" if rounds else NOT_ENOUGH_WORDS
     else:
         value = at_least(share.value, digits)
     return value if share.coverage >= 1.0 else f"{value}\n{bounds}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 from config.calendar import CalendarError, local_moment
-from config.plan import Plan, Window
-from exporters.report import figures, files
+from config.plan import EventPlan, Plan, Window
+from exporters.report import figures, material, papers
 from monitor.history import open_history
 
+AROUND: Final = timedelta(minutes=30)  # what an incident's report shows before and after it
+_BEGINNING: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _YEARS: Final = range(1970, 2200)  # as the configuration has them
 
 
@@ -21,15 +24,15 @@ class UsageError(Exception):
 
 
 def choose_formats(text: str) -> Sequence[str]:
-    """Read `csv,json`.
+    """Read `csv,json,xlsx,docx,pdf`.
 
     Raises:
         UsageError: a format that there is not.
     """
     wanted = [f.strip() for f in text.split(",") if f.strip()]
-    unknown = [f for f in wanted if f not in files.FORMATS]
+    unknown = [f for f in wanted if f not in papers.FORMATS]
     if unknown or not wanted:
-        raise UsageError(f"--format {text}: expected some of {', '.join(files.FORMATS)}")
+        raise UsageError(f"--format {text}: expected some of {', '.join(papers.FORMATS)}")
     return wanted
 
 
@@ -44,10 +47,7 @@ def choose_period(
     if (event is None) == (start is None and end is None) or (start is None) != (end is None):
         raise UsageError("give either --event, or --from together with --to")
     if event is not None:
-        found = next((e for e in plan.events if e.id == event), None)
-        if found is None:
-            known = ", ".join(e.id for e in plan.events) or "none"
-            raise UsageError(f"no event is called {event!r}; events: {known}")
+        found = find_event(plan, event)
         window, title = found.window, found.name
     else:
         window, title = _window(plan, start or "", end or ""), f"{start} – {end}"
@@ -84,13 +84,100 @@ def _whole_ms(moment: datetime) -> datetime:
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
-def write_report(plan: Plan, window: Window, title: str, out: Path, formats: Sequence[str]) -> list[Path]:
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for."""
+
+    event: str | None = None
+    start: str | None = None
+    end: str | None = None
+    incident: int | None = None
+    compare: str | None = None
+    dated: str | None = None  # the date of the document
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What stands in a report beside its period."""
+
+    event: EventPlan | None = None
+    compared: EventPlan | None = None
+    compared_until: datetime | None = None  # no later than the present
+    dated: datetime | None = None  # the date of the document; None is left to a person
+
+
+def write(plan: Plan, asked: Asked, out: Path, formats: Sequence[str], now: datetime) -> list[Path]:
+    """Read the past, write the files of the report that is asked for, and return them.
+
+    Raises:
+        UsageError: the words do not fit, or there is no such incident.
+        JournalError: there is no journal, or it cannot be read.
+        OSError: the folder cannot be written.
+    """
+    dated = _dated(plan, asked.dated)
+    if asked.incident is not None:
+        if asked.event or asked.start or asked.end or asked.compare:
+            raise UsageError("--incident stands alone: the period is the incident's own")
+        return _write_incident(plan, asked.incident, out, formats, (now, dated))
+    window, title = choose_period(plan, asked.event, asked.start, asked.end, now)
+    other = find_event(plan, asked.compare) if asked.compare else None
+    if other is not None and other.window.start >= now:
+        raise UsageError(f"--compare {asked.compare}: that event has not begun")
+    event = find_event(plan, asked.event) if asked.event else None
+    return write_report(plan, window, title, out, formats, Beside(event, other, now, dated))
+
+
+def find_event(plan: Plan, event: str) -> EventPlan:
+    """Return an event of the configuration.
+
+    Raises:
+        UsageError: there is none of that id.
+    """
+    found = next((e for e in plan.events if e.id == event), None)
+    if found is None:
+        known = ", ".join(e.id for e in plan.events) or "none"
+        raise UsageError(f"no event is called {event!r}; events: {known}")
+    return found
+
+
+def _dated(plan: Plan, text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return local_moment(text, plan.site.timezone)
+    except CalendarError as exc:
+        raise UsageError(f"--date: {exc}") from exc
+
+
+def write_report(
+    plan: Plan, window: Window, title: str, out: Path, formats: Sequence[str], beside: Beside | None = None
+) -> list[Path]:
     """Compute the figures and write the files; return them.
 
     Raises:
         JournalError: there is no journal, or it cannot be read.
         OSError: the folder cannot be written.
     """
+    beside = beside or Beside()
+    other, until = beside.compared, beside.compared_until
     with open_history(plan.state_dir, plan.site.id) as history:
-        found = figures.gather(plan, history, window, title)
-    return files.write(found, out, formats)
+        found = material.collect(plan, history, window, title, beside.event)
+        if other is not None:
+            span = replace(other.window, end=min(other.window.end, until or other.window.end))
+            found = replace(found, compared=figures.gather(plan, history, span, other.name))
+    return papers.write(replace(found, dated=beside.dated), out, formats)
+
+
+def _write_incident(
+    plan: Plan, number: int, out: Path, formats: Sequence[str], when: tuple[datetime, datetime | None]
+) -> list[Path]:
+    """Write what belongs to an incident, with half an hour before it and after it. Args: when: now, and the date."""
+    now, dated = when
+    with open_history(plan.state_dir, plan.site.id) as history:
+        found = next((i for i in history.incidents(Window(_BEGINNING, now)) if i.id == number), None)
+        if found is None:
+            raise UsageError(f"there is no incident {number} in the journal")
+        start, end = found.began_at - AROUND, min((found.ended_at or now) + AROUND, now)
+        window = Window(_whole_ms(start), _whole_ms(end))
+        read = material.collect(plan, history, window, f"sự cố số {number}")
+    return papers.write(replace(read, incident=found, dated=dated), out, formats)

@@ -54,7 +54,10 @@ class Happening(Section):
     fault: Fault = Field(default=Fault.TIMEOUT, description="Why what is down fails")
     detail: str = Field(default="no answer within the time-out", description="What the probe says of it")
     off: bool = Field(default=False, description="The monitor does not run")
-    cut_off: bool = Field(default=False, description="The monitor has lost its own uplink: nothing answers")
+    cut_off: bool = Field(default=False, description="The monitor has lost its own uplink")
+    near: tuple[str, ...] = Field(
+        default=(), description="Services or checks on our own side: they answer all the same"
+    )
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -92,7 +95,7 @@ def read(file: Path, plan: Plan) -> Scenario:
         lines = [f"{'.'.join(map(str, loc))}: {message}" for loc, message, _ in say(exc, Scenario, data)]
         raise ScenarioError("\n".join(f"{file}: {line}" for line in lines)) from exc
     known = {REFERENCES} | {s.id for s in plan.services} | {t.id for t in plan.targets()}
-    named = {n for h in scenario.happenings for n in (*h.down, *h.slow, *h.queued)}
+    named = {n for h in scenario.happenings for n in (*h.down, *h.slow, *h.queued, *h.near)}
     if unknown := sorted(named - known):
         raise ScenarioError(f"{file}: no service or check of the configuration is called {', '.join(unknown)}")
     return scenario
@@ -170,7 +173,7 @@ class World:
         """Return what the target's probe finds at a moment."""
         now = [s.what for s in self._spans if s.at(at)]
         stopped = next((h for h in now if h.cut_off or _named(h.down, target)), None)
-        if stopped is not None and not (stopped.cut_off and target.near):
+        if stopped is not None and not (stopped.cut_off and (target.near or _named(stopped.near, target))):
             return self._failed(target, stopped)
         queued = [h for h in now if _named(h.queued, target)]
         times = math.prod(h.times for h in now if _named(h.slow, target))

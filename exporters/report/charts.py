@@ -199,13 +199,13 @@ def _says(row: Strip) -> str:
 
 
 def _legend(canvas: _Canvas, y: float, *, peaks: bool) -> None:
-    x = LEFT
+    x = 8.0
     for state in (State.UP, State.DEGRADED, State.CONGESTED, State.DOWN, State.UNKNOWN):
         height = 8 * _HEIGHTS[state]
         canvas.rect(x, y + 7 - height, 12, height, _COLOURS[state], INK)
         words = state_word(state)
         canvas.text(x + 15, y + 6.5, words, size=8)
-        x += 24 + 4.1 * len(words)
+        x += 28 + 4.1 * len(words)
     if peaks:
         canvas.rect(x, y, 12, 7, PEAK, INK)
         canvas.text(x + 15, y + 6.5, "giờ cao điểm", size=8)

@@ -86,6 +86,8 @@ class _Writer:
         self._title(document)
         for block in document.blocks:
             self._block(block)
+        # The last sentence goes to the next page with the signature, or stays with it.
+        self._doc.paragraphs[-1].paragraph_format.keep_with_next = True
         self._signature(document)
         for annex in document.annexes:
             self._annex(annex, document.annex_note)
@@ -213,7 +215,10 @@ class _Writer:
             for cell, column, value in zip(row.cells, block.columns, values, strict=True):
                 _fill(cell, value, _side(column), bold=False)
         _fix_widths(table, tuple(Length(int(TEXT_WIDTH * c.width / total)) for c in block.columns))
-        _spaced(self._doc.add_paragraph(), "both", after=0)
+        gap = self._doc.add_paragraph()
+        _tight(gap, "left")
+        _run(gap, "", 6)
+        gap.paragraph_format.line_spacing_rule, gap.paragraph_format.line_spacing = WD_LINE_SPACING.EXACTLY, Pt(8)
 
     @_block.register
     def _(self, block: Form) -> None:

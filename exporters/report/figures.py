@@ -58,10 +58,17 @@ class Figures:
     simulated: bool = False  # a run of the period was a drill or an example
     congestion: CongestionFigures | None = None  # None: nobody has judged
 
-    def rounds(self, service: ServicePlan) -> int:
-        """Return how often a service was looked at: the fewest results that any of its checks has."""
-        counts = [self.responses[t.id] for t in service.targets if t.id in self.responses]
-        return min((r.good + r.bad for r in counts), default=0) if len(counts) == len(service.targets) else 0
+    def rounds(self, service: ServicePlan, window: Window | None = None) -> int:
+        """Return how often a service was looked at: the fewest results that any of its checks has.
+
+        In a part of the period, as often as its slowest check fits into the time that was observed.
+        """
+        if window is None or window == self.period:
+            counts = [self.responses[t.id] for t in service.targets if t.id in self.responses]
+            return min((r.good + r.bad for r in counts), default=0) if len(counts) == len(service.targets) else 0
+        seconds = self.services[service.id].account(window).seconds
+        observed_s = sum(seconds.values()) - seconds[State.UNKNOWN]
+        return int(observed_s / slowest_s(service, window))
 
 
 def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
@@ -104,8 +111,13 @@ def within(peak: Peak, period: Window) -> Window:
 
 
 def slowest_s(service: ServicePlan, window: Window) -> float:
-    """Return the resolution of a service in a window: the longest interval of its checks, at its beginning."""
-    return max(t.interval_at(window.start) for t in service.targets)
+    """Return the resolution of a service in a window: the longest interval of its checks that occurs there."""
+
+    def longest(target: Target) -> float:
+        faster = (r for r in target.rates if r.window.start <= window.start and window.end <= r.window.end)
+        return min((r.every_s for r in faster), default=target.every_s)
+
+    return max(longest(t) for t in service.targets)
 
 
 def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Window) -> Line:

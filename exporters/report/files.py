@@ -24,16 +24,24 @@ def write(figures: Figures, folder: Path, formats: Iterable[str]) -> list[Path]:
         OSError: the folder cannot be written.
         KeyError: a format that is not in FORMATS.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     document = as_json(figures)
+    return place(folder, {file: content for name in formats for file, content in FORMATS[name](document).items()})
+
+
+def place(folder: Path, contents: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder, each whole or not at all; return them, sorted.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
     written: list[Path] = []
-    for name in formats:
-        for file, content in FORMATS[name](document).items():
-            target = folder / file
-            part = target.with_suffix(target.suffix + ".part")
-            part.write_bytes(content)
-            part.replace(target)
-            written.append(target)
+    for name, content in contents.items():
+        target = folder / name
+        part = target.with_suffix(target.suffix + ".part")
+        part.write_bytes(content)
+        part.replace(target)
+        written.append(target)
     return sorted(written)
 
 
