@@ -268,24 +268,52 @@ def report(  # noqa: PLR0913, PLR0917  the command line's own options
     event: Annotated[str | None, typer.Option("--event", help="An event of the configuration.")] = None,
     start: Annotated[str | None, typer.Option("--from", help="Local date or time; with --to.")] = None,
     end: Annotated[str | None, typer.Option("--to", help="Local date (to its end) or time.")] = None,
-    formats: Annotated[str, typer.Option("--format", help="csv, json, or both with a comma between.")] = "csv,json",
+    incident: Annotated[int | None, typer.Option("--incident", help="Number of an incident: an ad hoc report.")] = None,
+    compare: Annotated[str | None, typer.Option("--compare", help="Another event, set beside day by day.")] = None,
+    dated: Annotated[str | None, typer.Option("--date", help="Date of the document; left blank without it.")] = None,
+    formats: Annotated[
+        str, typer.Option("--format", help="Some of csv,json,xlsx,docx,pdf with commas between.")
+    ] = "csv,json",
     state_dir: StateDirOption = None,
 ) -> None:
-    """Write the figures of an event or a period: seconds of each state, availability, outages, response times."""
+    """Write the report of an event, a period or an incident: Word and PDF for the office, Excel, CSV and JSON."""
     plan = _load(config, state_dir=state_dir)
     try:
         wanted = reports.choose_formats(formats)
-        window, title = reports.choose_period(plan, event, start, end, utc_now())
+        asked = reports.Asked(event, start, end, incident, compare, dated)
+        files = reports.write(plan, asked, out, wanted, utc_now())
     except reports.UsageError as exc:
         _end(WRONG_USE, str(exc))
-    try:
-        files = reports.write_report(plan, window, title, out, wanted)
     except JournalError as exc:
         _end(OWN_FAULT, str(exc))
     except OSError as exc:
         _end(OWN_FAULT, f"{out}: {exc.strerror or exc}")
     for file in files:
         _say(str(file))
+
+
+@simulate_app.command("event")
+def simulate_event_command(
+    config: ConfigArg,
+    event: Annotated[str, typer.Option("--event", help="An event of the configuration.")],
+    scenario: Annotated[Path, typer.Option("--scenario", help="What happens: a YAML file.")],
+    out: Annotated[Path, typer.Option("--out", help="State directory to write; should be empty.")],
+    seed: Annotated[int, typer.Option("--seed", help="Other answers of the same scenario.")] = 0,
+) -> None:
+    """Write a whole event's evidence in simulated time, as the daemon would have kept it; marked as simulated."""
+    from thongsuot import scenario as scenarios
+    from thongsuot import simulate_event
+
+    plan = _load(config)
+    try:
+        found = reports.find_event(plan, event)
+        script = scenarios.read(scenario, plan)
+        outcome = _run_loop(simulate_event.simulate(plan, found, script, out, seed))
+    except (reports.UsageError, scenarios.ScenarioError) as exc:
+        _end(WRONG_USE, str(exc))
+    except JournalError as exc:
+        _end(NOT_WELL, str(exc))
+    _say(f"{outcome.results} results in {outcome.runs} runs of the monitor, in {out}")
 
 
 @alerts_app.command("test")
