@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
@@ -209,7 +209,7 @@ def load_public_key(file: Path) -> Ed25519PublicKey:
     """
     try:
         key = serialization.load_pem_public_key(file.read_bytes())
-    except (OSError, ValueError) as exc:
+    except (OSError, ValueError, UnsupportedAlgorithm) as exc:
         raise ChainError(f"{file} cannot be read as a public key: {exc}") from exc
     if not isinstance(key, Ed25519PublicKey):
         raise ChainError(f"{file} is not an Ed25519 key")
@@ -239,7 +239,7 @@ def signing_key(state_dir: Path, site: str, file: Path | None = None) -> Ed25519
         _write_once(place, _private_pem(Ed25519PrivateKey.generate()), 0o600)
     try:
         key = serialization.load_pem_private_key(place.read_bytes(), None)
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
         raise ChainError(f"{place} cannot be read as a private key: {exc}") from exc
     if not isinstance(key, Ed25519PrivateKey):
         raise ChainError(f"{place} is not an Ed25519 key")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from monitor.chain import Link, parse_line
+from monitor.journal import JournalError
 
 
 @dataclass(slots=True)
@@ -57,6 +60,19 @@ def lines(db: sqlite3.Connection, site: str) -> list[str]:
     """Return all lines of the chain that were noted, in order."""
     rows = db.execute("SELECT line FROM segments WHERE site = ? ORDER BY number", (site,))
     return [row[0] for row in rows]
+
+
+def noted_lines(file: Path, site: str) -> list[str]:
+    """Read the noted lines of the chain from the file of a journal, beside a daemon or without one.
+
+    Raises:
+        JournalError: it cannot be read.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)) as db:
+            return lines(db, site)
+    except sqlite3.Error as exc:
+        raise JournalError(f"{file} cannot be read: {exc}") from exc
 
 
 def to_drop(db: sqlite3.Connection, site: str) -> list[Drop]:

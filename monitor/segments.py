@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.json as pj
 import pyarrow.parquet as pq
 
+from monitor.rows import from_ms
 from probes.base import PHASES
 
 FORMAT: Final = 1
@@ -397,3 +398,35 @@ def _response_us(rtts: pa.ListArray, came: pa.Array, duration: pa.Array) -> pa.A
         middle = pc.divide(pc.subtract(came.filter(mask), 1), 2)
         response = pc.replace_with_mask(response, mask, pc.choose(middle, *places))
     return response
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a file holds, as its line of the chain should say."""
+
+    rows: int
+    results: int
+    first: str
+    last: str
+    clock_steps: Sequence[tuple[str, int]]  # when the clock was moved, and by how many milliseconds
+
+
+def summary(file: Path) -> Summary:
+    """Look through a file.
+
+    Raises:
+        OSError: it is not a file of ours.
+    """
+    times = _read(file, ["time"], pc.field("kind") == RESULT)
+    rows, steps = 0, []
+    for kind, row in read_records(file):
+        rows += 1
+        if kind == "clock":
+            steps.append((_text_of(row["at_ms"]), row["step_ms"]))
+    ends = pc.min_max(times.column("time").cast(pa.int64())).as_py()
+    first, last = (_text_of(ends[k]) if ends[k] is not None else "" for k in ("min", "max"))
+    return Summary(rows + len(times), len(times), first, last, tuple(steps))
+
+
+def _text_of(ms: int) -> str:
+    return from_ms(ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -24,6 +24,7 @@ from config.loader import ConfigError
 from config.plan import Language, Plan
 from config.settings import parse_listen
 from exporters.mail import outcome_line, send_test
+from monitor.chain import ChainError
 from monitor.journal import JournalError
 from probes import PROBES
 from probes.base import Path as Uplink
@@ -290,6 +291,30 @@ def report(  # noqa: PLR0913, PLR0917  the command line's own options
         _end(OWN_FAULT, f"{out}: {exc.strerror or exc}")
     for file in files:
         _say(str(file))
+
+
+@app.command()
+def verify(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A state directory, its evidence, or a copy of it.")],
+    key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="A public key kept elsewhere, PEM.")] = None,
+    head: Annotated[str, typer.Option("--head", metavar="NUMBER:HASH", help="Head of the chain, from a mail.")] = "",
+    as_json: JsonOption = False,
+    lang: LangOption = None,
+) -> None:
+    """Prove the evidence in DIR whole, or name what is missing or changed; exit 0 if it is whole."""
+    from thongsuot import verify as verification  # the library of its files is large, and no other command needs it
+
+    try:
+        accounts = verification.verify(folder, key, head)
+    except ChainError as exc:
+        _end(WRONG_USE, str(exc))
+    whole = not any(account.problems for account in accounts)
+    if as_json:
+        print(json.dumps({"ok": whole, "sites": [a.as_json() for a in accounts]}, ensure_ascii=False))
+    else:
+        print(verification.page(accounts, lang or ctx.obj or Language.VI))
+    raise typer.Exit(WELL if whole else NOT_WELL)
 
 
 @simulate_app.command("event")

@@ -1,0 +1,483 @@
+"""`thongsuot verify`: proves the evidence whole, or names what is missing or changed.
+
+Needs nothing but the folder: files, chain and public key. A witness from outside makes it stronger: a key that was kept
+elsewhere (`--key`), the head of the chain from a mail (`--head`), or the journal beside the evidence.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from config.plan import Language
+from monitor import sealed, segments
+from monitor.chain import (
+    CHAIN_FILE,
+    GENESIS,
+    PUBLIC_KEY_FILE,
+    ChainError,
+    Link,
+    fingerprint,
+    load_public_key,
+    parse_line,
+    signature_fits,
+)
+from monitor.journal import FILE_NAME, JournalError
+
+SETTLE_S: Final = 2.0  # a clock that is set back by less than this is being corrected, not turned back
+HOUR: Final = timedelta(hours=1)
+LOCAL: Final = ZoneInfo("Asia/Ho_Chi_Minh")
+
+# What can be found, in words. `problems` make the evidence not whole; `notes` only say what a reader should know.
+TEXTS: Final[Mapping[str, tuple[str, str]]] = {
+    "no-chain": ("không có {file}: chuỗi bằng chứng bị mất", "there is no {file}: the chain is gone"),
+    "no-key": ("không đọc được khoá công khai: {why}", "the public key cannot be read: {why}"),
+    "other-key": (
+        "{file} là khoá {found}, không phải khoá {expected} được đưa để đối chiếu",
+        "{file} is the key {found}, not the key {expected} that was given",
+    ),
+    "key-changed": ("{file} đã bị sửa", "{file} was changed"),
+    "line-broken": ("dòng {line} bị hỏng: {why}", "line {line} is broken: {why}"),
+    "line-unfinished": ("dòng cuối bị cắt giữa chừng", "the last line is cut off in the middle"),
+    "lines-missing": ("thiếu dòng {first} đến {last}", "lines {first} to {last} are missing"),
+    "line-moved": (
+        "dòng {line} mang số {number}, lẽ ra là {expected}: bị chèn, lặp hoặc đổi chỗ",
+        "line {line} has the number {number} where {expected} belongs: inserted, repeated or moved",
+    ),
+    "link-broken": (
+        "dòng {line} không nối với dòng trước: dòng trước bị sửa, xoá hoặc đổi chỗ",
+        "line {line} does not follow the line before it: that one was changed, deleted or moved",
+    ),
+    "other-signer": ("dòng {line} được ký bằng khoá khác: {found}", "line {line} is signed with another key: {found}"),
+    "signature-wrong": (
+        "chữ ký của dòng {line} không khớp: dòng bị sửa",
+        "line {line} was changed: its signature fails",
+    ),
+    "other-site": ("dòng {line} thuộc điểm khác: {found}", "line {line} belongs to another site: {found}"),
+    "file-missing": ("thiếu tệp {file} (dòng {line})", "{file} is missing (line {line})"),
+    "file-changed": ("tệp {file} đã bị sửa (dòng {line})", "{file} was changed (line {line})"),
+    "file-name": (
+        "tên tệp {file} không khớp mã băm (dòng {line})",
+        "the name {file} does not fit its hash (line {line})",
+    ),
+    "file-unknown": ("tệp lạ, không có trong chuỗi: {file}", "{file} is not in the chain"),
+    "content": (
+        "nội dung {file} không đúng như dòng {line} ghi: {why}",
+        "what is in {file} is not what line {line} says: {why}",
+    ),
+    "deletion-wrong": (
+        "dòng {line} ghi xoá đoạn {number}, nhưng đoạn ấy không có hoặc khác",
+        "line {line} says that segment {number} was deleted, and there is none or another one",
+    ),
+    "not-deleted": ("{file} được ghi là đã xoá nhưng vẫn còn", "{file} is said to be deleted and is still there"),
+    "clock-back": (
+        "đồng hồ bị chỉnh lùi {seconds} giây trước {at} (dòng {line})",
+        "the clock was turned back by {seconds} s before {at} (line {line})",
+    ),
+    "time-order": (
+        "giờ {at} ở dòng {line} không nằm sau giờ của đoạn trước: đồng hồ bị chỉnh lùi hoặc đoạn bị chèn",
+        "the hour {at} of line {line} is not after the hour before: the clock was turned back or a segment inserted",
+    ),
+    "tail-cut": (
+        "chuỗi bị cắt đuôi: kết thúc ở dòng {last}, nhưng {witness} biết đến dòng {number}",
+        "the tail was cut off: the chain ends with line {last}, and {witness} knows line {number}",
+    ),
+    "witness-differs": (
+        "dòng {number} không phải dòng mà {witness} biết",
+        "line {number} is not the one that {witness} knows",
+    ),
+    "no-evidence": ("không có bằng chứng nào trong {file}", "there is no evidence in {file}"),
+    "simulated": ("{count} đoạn là số liệu mô phỏng", "{count} segments are simulated"),
+    "late": ("{count} kết quả đến muộn, nằm ở đoạn của giờ sau", "{count} results came late and are with a later hour"),
+    "not-covered": ("không có đoạn nào từ {start} đến {end}", "there is no segment from {start} to {end}"),
+    "no-witness": (
+        "chưa đối chiếu với đầu chuỗi trong thư (--head): nếu đuôi chuỗi bị cắt thì không thấy được",
+        "not compared with the head in a mail (--head): a tail that was cut off would not be seen",
+    ),
+    "witness-unreadable": ("không đọc được {file}: {why}", "{file} cannot be read: {why}"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found: its code, what it is about, and the values of its text."""
+
+    code: str
+    values: Mapping[str, Any]
+
+    def text(self, language: Language) -> str:
+        """Say it."""
+        shown = {k: show_time(v, language) if k in ("at", "start", "end") else v for k, v in self.values.items()}
+        return TEXTS[self.code][language is not Language.VI].format(**shown)
+
+
+def show_time(text: str, language: Language) -> str:
+    """Write a time of the chain as people read it: in Việt Nam by the clock there."""
+    if language is not Language.VI:
+        return text
+    return datetime.fromisoformat(text).astimezone(LOCAL).strftime("%d/%m/%Y %H:%M:%S")
+
+
+@dataclass(slots=True)
+class Account:
+    """What was found out about one site's evidence."""
+
+    folder: Path
+    site: str = ""
+    key: str = ""
+    lines: int = 0
+    segments: int = 0
+    deleted: int = 0
+    rows: int = 0
+    results: int = 0
+    first: str = ""
+    last: str = ""
+    head: str = ""
+    problems: list[Finding] = field(default_factory=list)
+    notes: list[Finding] = field(default_factory=list)
+
+    def wrong(self, code: str, **values: Any) -> None:
+        """Add a problem."""
+        self.problems.append(Finding(code, values))
+
+    def note(self, code: str, **values: Any) -> None:
+        """Add what does not make the evidence less whole."""
+        self.notes.append(Finding(code, values))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it for machines; texts in English."""
+        names = ("site", "key", "lines", "segments", "deleted", "rows", "results", "first", "last", "head")
+        lists = {"problems": self.problems, "notes": self.notes}
+        return {
+            "ok": not self.problems,
+            "folder": str(self.folder),
+            **{name: getattr(self, name) for name in names},
+            **{
+                k: [{"code": f.code, "message": f.text(Language.EN), **_plain(f.values)} for f in v]
+                for k, v in lists.items()
+            },
+        }
+
+
+def verify(folder: Path, key: Path | None = None, head: str = "") -> list[Account]:
+    """Examine all evidence in a folder: a state directory, its `evidence`, or one site's part of it.
+
+    Args:
+        folder: where to look.
+        key: a public key kept elsewhere; without one, the key beside the evidence is believed.
+        head: `number:sha256` (or the hash alone) of a line of the chain, as a mail told it.
+
+    Raises:
+        ChainError: the key that was given cannot be read.
+    """
+    given = load_public_key(key) if key else None
+    places = list(_places(folder))
+    if not places:
+        account = Account(folder)
+        account.wrong("no-evidence", file=str(folder))
+        return [account]
+    return [_Examiner(place, given, head if len(places) == 1 else "").examine() for place in places]
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    if (folder / CHAIN_FILE).exists() or (folder / PUBLIC_KEY_FILE).exists():
+        yield folder
+        return
+    for parent in (folder / "evidence", folder):
+        found = [p for p in sorted(parent.iterdir()) if _is_place(p)] if parent.is_dir() else []
+        if found:
+            yield from found
+            return
+
+
+def _is_place(folder: Path) -> bool:
+    return folder.is_dir() and (
+        (folder / CHAIN_FILE).exists()
+        or (folder / PUBLIC_KEY_FILE).exists()
+        or any(folder.glob("[0-9]*/[0-9]*/[0-9]*/*.parquet"))
+    )
+
+
+class _Examiner:
+    def __init__(self, folder: Path, given: Ed25519PublicKey | None, head: str) -> None:
+        self.account = Account(folder)
+        self.folder = folder
+        self.given = given
+        self.witness = head
+        self.links: dict[int, Link] = {}  # by line number of the file
+        self.known: set[str] = set()  # files that the chain names
+        self.gone: set[int] = set()  # numbers of segments that were deleted
+
+    def examine(self) -> Account:
+        account = self.account
+        key = self._key()
+        self._lines(key)
+        self._deletions()
+        for line, link in self.links.items():
+            if link.is_segment:
+                self._segment(line, link)
+        self._times()
+        self._strangers()
+        self._witnesses()
+        if self.links:
+            account.head = self.links[max(self.links)].head
+        return account
+
+    # The chain.
+
+    def _key(self) -> Ed25519PublicKey | None:
+        file, account = self.folder / PUBLIC_KEY_FILE, self.account
+        beside: Ed25519PublicKey | None = None
+        try:
+            beside = load_public_key(file)
+        except ChainError as exc:
+            account.wrong("no-key", why=str(exc))
+        if beside is not None:
+            pem = beside.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+            if file.read_bytes() != pem:
+                account.wrong("key-changed", file=PUBLIC_KEY_FILE)
+            if self.given is not None and fingerprint(beside) != fingerprint(self.given):
+                found, expected = fingerprint(beside), fingerprint(self.given)
+                account.wrong("other-key", file=PUBLIC_KEY_FILE, found=found, expected=expected)
+        key = self.given or beside
+        account.key = fingerprint(key) if key else ""
+        return key
+
+    def _lines(self, key: Ed25519PublicKey | None) -> None:
+        account = self.account
+        try:
+            raw = (self.folder / CHAIN_FILE).read_bytes().split(b"\n")
+        except OSError:
+            account.wrong("no-chain", file=CHAIN_FILE)
+            return
+        if raw.pop():
+            account.wrong("line-unfinished")
+        account.lines = len(raw)
+        previous, expected = GENESIS, 1
+        for line, data in enumerate(raw, 1):
+            try:
+                link = _whole(parse_line(data.decode()))
+            except (ChainError, UnicodeDecodeError) as exc:
+                account.wrong("line-broken", line=line, why=str(exc))
+                previous, expected = hashlib.sha256(data + b"\n").hexdigest(), expected + 1
+                continue
+            self.links[line] = link
+            self._place_in_chain(line, link, previous, expected)
+            self._signature(line, link, key)
+            account.site = account.site or str(link.fields["site"])
+            if link.fields["site"] != account.site:
+                account.wrong("other-site", line=line, found=link.fields["site"])
+            previous, expected = link.digest, link.number + 1
+
+    def _place_in_chain(self, line: int, link: Link, previous: str, expected: int) -> None:
+        if link.number > expected:
+            self.account.wrong("lines-missing", first=expected, last=link.number - 1)
+        elif link.number < expected:
+            self.account.wrong("line-moved", line=line, number=link.number, expected=expected)
+        if link.fields["previous"] != previous:
+            self.account.wrong("link-broken", line=line)
+
+    def _signature(self, line: int, link: Link, key: Ed25519PublicKey | None) -> None:
+        if key is None or signature_fits(link.text, key):
+            return
+        if link.fields["key"] != fingerprint(key):
+            self.account.wrong("other-signer", line=line, found=link.fields["key"])
+        else:
+            self.account.wrong("signature-wrong", line=line)
+
+    # The files.
+
+    def _segment(self, line: int, link: Link) -> None:
+        account, name = self.account, str(link.fields["file"])
+        self.known.add(name)
+        account.segments += 1
+        account.rows += int(link.fields["rows"])
+        account.results += int(link.fields["results"])
+        if link.number in self.gone:
+            account.deleted += 1
+            if (self.folder / name).exists():
+                account.note("not-deleted", file=name)
+            return
+        if not Path(name).name.endswith(f"-{link.fields['sha256'][:12]}.parquet"):
+            account.wrong("file-name", file=name, line=line)
+        try:
+            with (self.folder / name).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError:
+            account.wrong("file-missing", file=name, line=line)
+            return
+        if digest != link.fields["sha256"]:
+            account.wrong("file-changed", file=name, line=line)
+            return
+        self._content(line, link, self.folder / name)
+
+    def _deletions(self) -> None:
+        by_number = {link.number: link for link in self.links.values() if link.is_segment}
+        for line, link in self.links.items():
+            for entry in () if link.is_segment else link.fields["segments"]:
+                meant = by_number.get(entry["number"])
+                if meant is None or meant.fields["sha256"] != entry["sha256"] or meant.number >= link.number:
+                    self.account.wrong("deletion-wrong", line=line, number=entry["number"])
+                else:
+                    self.gone.add(entry["number"])
+
+    def _content(self, line: int, link: Link, file: Path) -> None:
+        fields, account = link.fields, self.account
+        try:
+            found = segments.summary(file)
+        except OSError as exc:
+            account.wrong("content", file=fields["file"], line=line, why=str(exc))
+            return
+        said = (fields["rows"], fields["results"], fields["first"], fields["last"])
+        if (found.rows, found.results, found.first, found.last) != said:
+            account.wrong("content", file=fields["file"], line=line, why=f"{found}")
+        for at, step_ms in found.clock_steps:
+            if step_ms <= -1000 * SETTLE_S:
+                account.wrong("clock-back", seconds=-step_ms / 1000, at=at, line=line)
+
+    # Time.
+
+    def _times(self) -> None:
+        account = self.account
+        sealed_at, until = "", ""
+        holes: list[tuple[str, str]] = []
+        for line, link in self.links.items():
+            now = str(link.fields["sealed"])
+            if sealed_at and _when(now) < _when(sealed_at) - timedelta(seconds=SETTLE_S):
+                seconds = (_when(sealed_at) - _when(now)).total_seconds()
+                account.wrong("clock-back", seconds=seconds, at=now, line=line)
+            sealed_at = now
+            if not link.is_segment:
+                continue
+            hour = str(link.fields["hour"])
+            if until and _when(hour) < _when(until):
+                account.wrong("time-order", at=hour, line=line)
+            elif until and _when(hour) > _when(until):
+                holes.append((until, hour))
+            if _when(now) < _when(hour) + HOUR and not link.fields["simulated"]:
+                account.wrong("time-order", at=hour, line=line)
+            until = (_when(hour) + HOUR).isoformat().replace("+00:00", "Z")
+            account.first = min(account.first or link.fields["first"], link.fields["first"])
+            account.last = max(account.last, link.fields["last"])
+        for start, end in holes:
+            account.note("not-covered", start=start, end=end)
+        found = [link.fields for link in self.links.values() if link.is_segment]
+        if count := sum(bool(f["simulated"]) for f in found):
+            account.note("simulated", count=count)
+        if late := sum(f["late"] for f in found):
+            account.note("late", count=late)
+
+    # What should not be there, and who else knows.
+
+    def _strangers(self) -> None:
+        expected = self.known | {CHAIN_FILE, PUBLIC_KEY_FILE}
+        for file in sorted(self.folder.rglob("*")):
+            name = str(file.relative_to(self.folder))
+            if not file.is_dir() and name not in expected and not file.name.startswith("."):
+                self.account.wrong("file-unknown", file=name)
+
+    def _witnesses(self) -> None:
+        account = self.account
+        by_number = {link.number: link for link in self.links.values()}
+        last = max(by_number, default=0)
+        told = list(self._journal_lines())
+        for link in told:
+            self._compare(by_number, last, link.number, link.digest, FILE_NAME)
+        if self.witness:
+            number, _, digest = self.witness.rpartition(":")
+            if number.isdigit():
+                self._compare(by_number, last, int(number), digest, "--head")
+            elif digest not in {link.digest for link in by_number.values()}:
+                account.wrong("tail-cut", last=last, witness="--head", number="?")
+        elif not told:
+            account.note("no-witness")
+
+    def _compare(self, by_number: Mapping[int, Link], last: int, number: int, digest: str, witness: str) -> None:
+        if number not in by_number:
+            if number > last:
+                self.account.wrong("tail-cut", last=last, witness=witness, number=number)
+        elif by_number[number].digest != digest:
+            self.account.wrong("witness-differs", number=number, witness=witness)
+
+    def _journal_lines(self) -> Sequence[Link]:
+        file = self.folder.parent.parent / FILE_NAME
+        if self.folder.parent.name != "evidence" or not file.is_file():
+            return []
+        try:
+            return [parse_line(line) for line in sealed.noted_lines(file, self.folder.name)]
+        except (JournalError, ChainError) as exc:
+            self.account.note("witness-unreadable", file=str(file), why=str(exc))
+            return []
+
+
+_FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
+    "segment": {
+        "site": str, "file": str, "sha256": str, "rows": int, "results": int, "late": int, "first": str, "last": str,
+        "hour": str, "sealed": str, "simulated": bool, "until_ms": int, "journal": str, "previous": str, "key": str,
+    },
+    "deleted": {"site": str, "segments": list, "sealed": str, "previous": str, "key": str},
+}  # fmt: skip
+
+
+def _whole(link: Link) -> Link:
+    """Refuse a line without one of the members that everything else relies on.
+
+    Raises:
+        ChainError: it lacks one, or has it in another shape.
+    """
+    for name, kind in _FIELDS[link.fields["kind"]].items():
+        if not isinstance(link.fields.get(name), kind):
+            raise ChainError(f"no {name} in it")
+    for name in ("first", "last", "hour", "sealed"):
+        if name in link.fields:
+            _when(link.fields[name])
+    file = Path(str(link.fields.get("file", "x")))
+    if file.is_absolute() or ".." in file.parts:
+        raise ChainError(f"{file} leads out of the folder")
+    for entry in link.fields.get("segments", ()):
+        if not (isinstance(entry, dict) and isinstance(entry.get("number"), int) and "sha256" in entry):
+            raise ChainError("a deleted segment without number and sha256")
+    return link
+
+
+def _when(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise ChainError(f"{text!r} is no time") from exc
+    if moment.tzinfo is None:
+        raise ChainError(f"{text!r} is a time without a zone")
+    return moment
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in values.items() if k not in ("code", "message")}
+
+
+def page(accounts: Sequence[Account], language: Language) -> str:
+    """Say for people what was found."""
+    vi = language is Language.VI
+    lines = []
+    for a in accounts:
+        verdict = ("NGUYÊN VẸN" if vi else "WHOLE") if not a.problems else ("KHÔNG NGUYÊN VẸN" if vi else "NOT WHOLE")
+        lines.append(f"{a.folder}: {verdict}")
+        lines += [f"  ✗ {f.text(language)}" for f in a.problems]
+        if a.segments:
+            first, last = (show_time(t, language) for t in (a.first, a.last))
+            words = (
+                f"{a.segments} đoạn, {a.results} kết quả, từ {first} đến {last} (giờ Việt Nam);"
+                f" đã xoá theo hạn {a.deleted} đoạn"
+                if vi
+                else f"{a.segments} segments, {a.results} results, {first} to {last}; {a.deleted} deleted by age"
+            )
+            lines += [f"  {words}", f"  {'khoá' if vi else 'key'} {a.key}, {'đầu chuỗi' if vi else 'head'} {a.head}"]
+        lines += [f"  · {f.text(language)}" for f in a.notes]
+    return "\n".join(lines)
