@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from probes.ntp import encode_query
-from tests.servers import LOOPBACK
+from probes.stun_message import Method, encode
+from tests.servers import LOOPBACK, Certificate
 from tests.system.servers import SBIN, Server, ServerError, free_port
 
 _CHRONY: Final = """
@@ -69,4 +70,69 @@ class Chrony(Server):
     def answers(self) -> bool:
         with contextlib.suppress(TimeoutError):
             return len(udp_says(self.host, self.port, encode_query(1))) >= 48
+        return False
+
+
+_COTURN: Final = """
+listening-port={port}
+tls-listening-port={tls_port}
+listening-ip={host}
+relay-ip={host}
+min-port={first}
+max-port={last}
+realm={realm}
+lt-cred-mech
+user={user}:{password}
+cert={cert}
+pkey={key}
+allow-loopback-peers
+no-cli
+cli-password=none
+pidfile={folder}/turnserver.pid
+userdb={folder}/turndb
+log-file=stdout
+simple-log
+user-quota={quota}
+"""
+
+
+class Coturn(Server):
+    """coturn that gives one user relays on loopback, by UDP, TCP and TLS."""
+
+    name = "coturn"
+    realm = "tinh.example.vn"
+    username = "giam-sat"
+    password = "mật khẩu 1"
+
+    def __init__(self, certificate: Certificate, *, host: str = LOOPBACK, quota: int = 0) -> None:
+        """Args: quota: relays that one user may have at once; 0 is no limit."""
+        super().__init__(host=host)
+        self.port, self.tls_port = free_port(host), free_port(host)
+        self._certificate = certificate
+        self._quota = quota
+
+    def prepare(self) -> None:
+        first = free_port(self.host)
+        text = _COTURN.format(
+            port=self.port,
+            tls_port=self.tls_port,
+            host=self.host,
+            first=first,
+            last=first + 20,
+            realm=self.realm,
+            user=self.username,
+            password=self.password,
+            cert=self._certificate.chain_file,
+            key=self._certificate.key_file,
+            folder=self.folder,
+            quota=self._quota,
+        )
+        self.write("turnserver.conf", text)
+
+    def command(self) -> Sequence[str]:
+        return [program("turnserver"), "-c", f"{self.folder}/turnserver.conf"]
+
+    def answers(self) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return len(udp_says(self.host, self.port, encode(Method.BINDING, bytes(12)))) > 20
         return False
