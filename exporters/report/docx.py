@@ -245,6 +245,9 @@ class _Writer:
 
     def _signature(self, document: Document) -> None:
         signature = document.signature
+        gap = self._doc.add_paragraph()
+        _spaced(gap, "left", after=0)
+        gap.paragraph_format.keep_with_next = True
         table = self._doc.add_table(rows=1, cols=2)
         _fix_widths(table, (HEAD_LEFT, HEAD_RIGHT))
         _whole(table.rows[0])

@@ -42,17 +42,17 @@ def build(material: Material) -> Document:
     name = tables.subject_name(plan, incident)
     year = incident.began_at.astimezone(zone).year
     numbers = Numbering()
-    end = words.moment(incident.ended_at, zone) if incident.ended_at else "chưa kết thúc đến thời điểm lập báo cáo"
+    end = words.brief(incident.ended_at, zone) if incident.ended_at else "chưa kết thúc đến thời điểm lập báo cáo"
     blocks: list[Block] = [
         Paragraph(
-            f"{letter.body_name(plan)} báo cáo đột xuất về sự cố “{name}” ghi nhận lúc "
+            f"{letter.body_name(plan)} báo cáo đột xuất về sự cố của “{name}” ghi nhận lúc "
             f"{words.moment(incident.began_at, zone)}, như sau:"
         ),
         Heading("I. DIỄN BIẾN SỰ CỐ", 1),
         Paragraph(f"{name}.", Style.BULLET, bold="Hệ thống, dịch vụ:"),
         Paragraph(f"{state_word(incident.state)}.", Style.BULLET, bold="Mức độ nặng nhất:"),
-        Paragraph(f"{words.moment(incident.began_at, zone)}.", Style.BULLET, bold="Thời điểm bắt đầu ghi nhận:"),
-        Paragraph(f"{words.moment(incident.confirmed_at, zone)}.", Style.BULLET, bold="Thời điểm xác nhận:"),
+        Paragraph(f"{words.brief(incident.began_at, zone)}.", Style.BULLET, bold="Thời điểm bắt đầu ghi nhận:"),
+        Paragraph(f"{words.brief(incident.confirmed_at, zone)}.", Style.BULLET, bold="Thời điểm xác nhận:"),
         Paragraph(f"{end}.", Style.BULLET, bold="Thời điểm kết thúc:"),
         Paragraph(f"{tables.incident_length(figures, incident)}.", Style.BULLET, bold="Kéo dài:"),
         *_course(figures, incident, numbers),
@@ -67,12 +67,12 @@ def build(material: Material) -> Document:
         Paragraph(words.placeholder("biện pháp đã thực hiện, người thực hiện, thời điểm")),
         Heading("IV. KIẾN NGHỊ, ĐỀ XUẤT", 1),
         Paragraph(words.placeholder("kiến nghị, đề xuất")),
-        Paragraph(f"Trên đây là báo cáo đột xuất về sự cố “{name}”, {letter.body_name(plan)} kính báo cáo./."),
+        Paragraph(f"Trên đây là báo cáo đột xuất về sự cố của “{name}”, {letter.body_name(plan)} kính báo cáo./."),
     ]
     return Document(
         head=letter.letterhead(plan, "BC", material.dated, year),
         kind="BÁO CÁO ĐỘT XUẤT",
-        about=f"Sự cố “{name}”\n{words.span(figures.period, zone)}",
+        about=f"Sự cố của “{name}”\n{words.span(figures.period, zone)}",
         blocks=tuple(blocks),
         signature=letter.signature(plan),
         stamp=figures.period.end,
@@ -166,7 +166,9 @@ def form_03(material: Material) -> Document:
     zone, contact = plan.site.timezone, plan.reports.contact
     local = incident.began_at.astimezone(zone)
     services = _services(plan, incident)
-    hosts = dict.fromkeys(t.settings.endpoint() for s in services for t in s.targets if t.settings.endpoint())
+    # The endpoint of a dns check is the resolver that is asked, not the system.
+    watched = [t for s in services for t in s.targets if t.probe.kind != "dns"]
+    hosts = dict.fromkeys(t.settings.endpoint() for t in watched if t.settings.endpoint())
 
     def asked(value: str | None, what: str) -> str:
         return value or words.placeholder(what)

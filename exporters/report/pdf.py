@@ -17,7 +17,7 @@ import typst
 
 from exporters.report.document import Block, Chart, Document, Form, Heading, Paragraph, Table
 
-PIXELS_AN_INCH: Final = 200
+PIXELS_AN_INCH: Final = 160
 _FOLDER: Final = resources.files("exporters.report")
 
 
