@@ -65,6 +65,15 @@ HELP: Final[Mapping[str, str]] = {
 
 _SERVING: Final = ("UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN")
 _CHAIN: Final = "chain:"
+# What the original does not say of some probers, though it could.
+_NOT_SAID: Final = {
+    (prober, name)
+    for prober, names in {
+        "grpc": ("ssl_last_chain_expiry_timestamp_seconds",),
+        "websocket": ("ssl_last_chain_expiry_timestamp_seconds", "ssl_earliest_cert_expiry"),
+    }.items()
+    for name in names
+}
 
 
 class Sample(NamedTuple):
@@ -81,7 +90,7 @@ def samples(prober: str, reading: Reading, timeout_s: float) -> list[Sample]:
         Sample("success", {}, float(reading.fault is None)),
         Sample("duration_seconds", {}, reading.duration_s),
         Sample("timeout_seconds", {}, timeout_s),
-        *(Sample(name, {}, value) for name, value in reading.values.items() if name in HELP),
+        *(Sample(n, {}, v) for n, v in reading.values.items() if n in HELP and (prober, n) not in _NOT_SAID),
         *_of_tls(prober, reading.facts),
         *_PHASES[prober](reading),
     ]

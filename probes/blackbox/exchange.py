@@ -120,16 +120,19 @@ async def _http1(m: Measurement, stream: Stream, request: Request, head_came: Ca
         if not head_came(answer):
             return answer
         try:
-            while not parser.done and not _too_long(request, answer):
+            while not _enough(m, request, answer) and not parser.done:
                 await _more(stream, parser)
         except ProbeError as exc:
             answer.problem = exc.detail
     return answer
 
 
-def _too_long(request: Request, answer: Answer) -> bool:
+def _enough(m: Measurement, request: Request, answer: Answer) -> bool:
+    """Note how much of the body has come, for the deadline may be near; say whether that is too much."""
     if request.most_bytes and answer.body_bytes > request.most_bytes:
         answer.problem = f"the body is longer than body_size_limit, {request.most_bytes} bytes"
+        answer.body_bytes = request.most_bytes
+    m.values["http_uncompressed_body_length"] = float(answer.body_bytes)
     return bool(answer.problem)
 
 
@@ -169,7 +172,7 @@ class _Http2:
             if not self._head_came(answer):
                 return answer
             try:
-                while not exchange.done and not _too_long(self._request, answer):
+                while not _enough(self._m, self._request, answer) and not exchange.done:
                     await self._more()
             except ProbeError as exc:
                 answer.problem = exc.detail

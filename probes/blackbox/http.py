@@ -299,19 +299,26 @@ async def _judge(task: Task, m: Measurement, walk: _Walk, answer: Answer) -> Non
         ProbeError: one is broken.
     """
     module = task.module.http
-    body = await _body(task, module, answer)
-    m.values["http_uncompressed_body_length"] = 0.0 if walk.stopped else float(answer.body_bytes)
+    body, broken = await _body(task, module, answer)
+    m.values["http_uncompressed_body_length"] = 0.0 if walk.stopped or broken else float(answer.body_bytes)
     wanted = module.valid_status_codes
     if answer.status not in wanted if wanted else not 200 <= answer.status < 300:
         raise task.fail("Invalid HTTP response status code", status_code=answer.status, wanted=wanted or "2xx")
     problem = _header_problem(module, answer)
+    if broken and not problem:
+        raise task.fail("Failed to decompress response body", err=broken)
     if not problem and (module.fail_if_body_matches_regexp or module.fail_if_body_not_matches_regexp):
-        problem = await _look_through(module, body)
+        # What could not be read to its end cannot be said to match.
+        problem = answer.problem or await _look_through(module, body)
     if problem:
         m.values["failed_due_to_regex"] = 1.0
         raise task.fail(problem)
     if answer.problem:
         raise task.fail("Failed to read HTTP response body", err=answer.problem)
+    _judge_version_and_tls(task, module, walk, answer)
+
+
+def _judge_version_and_tls(task: Task, module: HttpModule, walk: _Walk, answer: Answer) -> None:
     if module.valid_http_versions and answer.protocol not in module.valid_http_versions:
         raise task.fail("Invalid HTTP version number", version=answer.protocol)
     if module.fail_if_ssl and walk.secure:
@@ -320,22 +327,21 @@ async def _judge(task: Task, m: Measurement, walk: _Walk, answer: Answer) -> Non
         raise task.fail("Final request was not over SSL")
 
 
-async def _body(task: Task, module: HttpModule, answer: Answer) -> bytes:
-    """Return the body as far as it was kept, unpacked when the module says that it is packed."""
+async def _body(task: Task, module: HttpModule, answer: Answer) -> tuple[bytes, str]:
+    """Return the body as far as it was kept, unpacked when the module says that it is packed, or why it cannot be."""
     if module.compression not in ("gzip", "deflate") or answer.problem or not answer.body_bytes:
-        return bytes(answer.kept)
+        return bytes(answer.kept), ""
     packed = Response(headers=[("content-encoding", module.compression)], body=answer.kept)
     limit = module.body_size_limit or KEPT_BYTES
     try:
         body, more = await asyncio.to_thread(unpacked, packed, limit)
     except (ProbeError, zlib.error) as exc:
-        answer.problem, answer.body_bytes = str(exc), 0
-        return b""
+        return b"", str(exc)
     answer.body_bytes = len(body)
     if more and module.body_size_limit:
         answer.problem = f"the body is longer than body_size_limit, {limit} bytes"
     task.say("Unpacked the body", bytes=len(body))
-    return body
+    return body, ""
 
 
 def _header_problem(module: HttpModule, answer: Answer) -> str:
