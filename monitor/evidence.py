@@ -55,6 +55,7 @@ MOST_DELETED: Final = 100  # segments that one line of the chain says are delete
 AGE, SPACE = "age", "space"  # why old segments go
 
 Hook = Callable[[str], None]
+Slot = tuple[str, int, int, int, int, int]  # of the ledger: check, hour_ms, done, late, skipped, lost
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ class Outcome:
     """A line that the journal has not noted yet."""
 
     line: str
-    slots: Sequence[tuple[str, int, int, int, int, int]]  # of the ledger: check, hour_ms, done, late, skipped, lost
+    slots: Sequence[Slot]  # that it seals
 
 
 class SealError(Exception):
@@ -113,6 +114,7 @@ class _Site:
         self.folder = evidence_folder(self.state_dir, order.site)
         self.reached = reached
         self.links: list[Link] = []
+        self.fresh: dict[int, Sequence[Slot]] = {}  # the ledger in lines that the journal may not have noted yet
 
     def open(self) -> sqlite3.Connection:
         self.db = sqlite3.connect(f"{(self.state_dir / FILE_NAME).resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)
@@ -125,7 +127,8 @@ class _Site:
         noted = self._settle()
         for link in self.links:
             if link.number not in noted:
-                yield Outcome(link.text, self._slots_of(link))
+                self.fresh[link.number] = self._slots_of(link)
+                yield Outcome(link.text, self.fresh[link.number])
         for _ in range(order.most):
             outcome = self._seal_next()
             if outcome is None:
@@ -149,7 +152,7 @@ class _Site:
             (self.folder / entry["file"]).unlink(missing_ok=True)
         return set(noted)
 
-    def _slots_of(self, link: Link) -> list[tuple[str, int, int, int, int, int]]:
+    def _slots_of(self, link: Link) -> list[Slot]:
         if not link.is_segment or link.fields["journal"] != self.journal:
             return []
         return [_slot(r) for _, r in segments.read_records(self.folder / link.fields["file"], {"slots"})]
@@ -187,7 +190,8 @@ class _Site:
             "through": {"results": row, **through},
         }
         line = self._add("segment", fields)
-        return Outcome(line, [_slot(r.row) for r in records if r.kind == "slots"])
+        slots = self.fresh[self.links[-1].number] = [_slot(r.row) for r in records if r.kind == "slots"]
+        return Outcome(line, slots)
 
     def _next_until(self, pairs: Sequence[tuple[int, int]]) -> int | None:
         where, values = _unsealed(pairs)
@@ -248,14 +252,31 @@ class _Site:
             )
             records += [table.record(r) for r in rows]
             reached[table.name] = max([low, *(r["id"] for r in rows)])
-        ledger = self._rows(
-            "SELECT * FROM slots WHERE site = :site AND hour_ms < :until ORDER BY check_name, hour_ms",
-            {"site": self.order.site, "until": until},
-        )
+        ledger = self._read_ledger(until)
         records += [
             Record("slots", r["check_name"], r["hour_ms"], r["hour_ms"] + HOUR_MS, "", "", 0, r) for r in ledger
         ]
         return records, reached
+
+    def _read_ledger(self, until: int) -> list[dict[str, Any]]:
+        """Read the slots that no segment has: the journal's, without those of lines that it has not noted yet."""
+        values = {"site": self.order.site, "until": until}
+        # One view of both, for the daemon may be noting lines right now.
+        self.db.execute("BEGIN")
+        try:
+            noted = {r["number"] for r in self._rows("SELECT number FROM segments WHERE site = :site", values)}
+            rows = self._rows(
+                "SELECT * FROM slots WHERE site = :site AND hour_ms < :until ORDER BY check_name, hour_ms", values
+            )
+        finally:
+            self.db.execute("ROLLBACK")
+        by_hour = {(r["check_name"], r["hour_ms"]): r for r in rows}
+        for number, slots in self.fresh.items():
+            for check, hour, *counts in () if number in noted else slots:
+                row = by_hour[check, hour]
+                for name, count in zip(_ENDS, counts, strict=True):
+                    row[name] -= count
+        return [r for r in rows if any(r[name] for name in _ENDS)]
 
     def _rows(self, query: str, values: Mapping[str, Any]) -> list[dict[str, Any]]:
         cursor = self.db.execute(query, values)
@@ -376,6 +397,7 @@ _TABLES: Final = (
     ),
 )
 RECORD_TABLES: Final = {table.kind: table.name for table in _TABLES} | {"slots": "slots"}
+_ENDS: Final = ("done", "late", "skipped", "lost")
 _OF_SITE: Final = "check_no IN (SELECT no FROM checks WHERE site = ?)"
 
 
@@ -385,7 +407,7 @@ def _unsealed(pairs: Sequence[tuple[int, int]]) -> tuple[str, tuple[int, ...]]:
     return where or "1", tuple(number for pair in pairs for number in pair)
 
 
-def _slot(row: Mapping[str, Any]) -> tuple[str, int, int, int, int, int]:
+def _slot(row: Mapping[str, Any]) -> Slot:
     return (row["check_name"], row["hour_ms"], row["done"], row["late"], row["skipped"], row["lost"])
 
 
