@@ -60,7 +60,7 @@ _FAULTS: Final[dict[str, Words]] = {
 
 _WITHOUT_FAULT: Final[dict[str, Words]] = {
     State.UP: ("trả lời bình thường", "answered as expected"),
-    State.DEGRADED: ("có trả lời nhưng chậm", "answered, but slowly"),
+    State.DEGRADED: ("có trả lời nhưng chậm hoặc có cảnh báo", "answered, but slowly or with a warning"),
     State.CONGESTED: ("có trả lời nhưng đường truyền bị nghẽn", "answered, but the path is congested"),
     State.DOWN: ("không sử dụng được", "not usable"),
     State.UNKNOWN: ("chưa có kết quả đo", "no result yet"),

@@ -25,7 +25,7 @@ def sample_of(result: Result, policy: OutagePolicy) -> Sample:
         return Sample.BAD
     response_s = result.reading.response_s
     slow = policy.slow_over_s is not None and response_s is not None and response_s > policy.slow_over_s
-    return Sample.SLOW if slow else Sample.GOOD
+    return Sample.SLOW if slow or result.reading.warned else Sample.GOOD
 
 
 # What changes with every result of a steady state is left out; a restart does without.

@@ -229,6 +229,7 @@ class Measurement:
     facts: dict[str, str] = field(default_factory=dict)  # names declared in ProbeType.facts
     rtts_s: list[float | None] = field(default_factory=list)  # one an echo, in order of sending; None is lost
     current: str = ""  # the phase under way, for the message of a time-out
+    remark: str = ""  # what is worth saying of a good answer; becomes the Reading's detail when nothing fails
 
     def phase(self, name: str) -> Phase:
         """Add the time spent in the block to phase `name`, also when the block raises."""
@@ -271,6 +272,11 @@ class Reading:
     values: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     rtts_s: tuple[float | None, ...] = ()
+
+    @property
+    def warned(self) -> bool:
+        """Whether the target said of itself that all is not quite well, by a value `warning_count`."""
+        return self.values.get("warning_count", 0) > 0
 
     @property
     def response_s(self) -> float | None:
@@ -414,6 +420,8 @@ async def measure(
             await probe.run(settings, m)
         if deadline.expired():
             fault, detail = _timed_out(m)
+        else:
+            detail = one_line(m.remark)
     except ProbeError as exc:
         fault, detail = exc.fault, exc.detail
     except TimeoutError as exc:

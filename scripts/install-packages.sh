@@ -51,6 +51,8 @@ if [[ $purpose == test ]]; then
     need systemd systemd-analyze /lib/systemd/systemd
     need coturn turnserver
     need sip-tester sipp
+    need monitoring-plugins-basic /usr/lib/nagios/plugins/check_tcp /usr/lib/nagios/plugins/check_http
+    need snmpd snmpd
     # Debian allows one keeper of the clock: installing chrony would throw out the one this machine has.
     command -v chronyd >/dev/null || aside+=(chrony:usr/sbin/chronyd)
 fi

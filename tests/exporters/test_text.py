@@ -50,7 +50,7 @@ def test_a_fault_is_told_in_plain_words() -> None:
 
 
 def test_without_a_fault_the_state_says_why() -> None:
-    assert text.fault_phrase("", state=State.DEGRADED) == "có trả lời nhưng chậm"
+    assert text.fault_phrase("", state=State.DEGRADED) == "có trả lời nhưng chậm hoặc có cảnh báo"
     assert text.fault_phrase("", state=State.UP) == "trả lời bình thường"
 
 
