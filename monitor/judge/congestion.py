@@ -34,6 +34,7 @@ from monitor.judge.loss import ALARM, wilson
 from monitor.judge.route import is_flat, middle
 
 ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
+SHIFT_SHARE: Final = 0.25  # of the rise, by which the median may have risen more or less than the minimum
 THIN_BIN: Final = 7  # packets up to which a bin's minimum says little more than its median
 HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
 HOURS_FLAT: Final = 6  # hourly minima that keep to a level are a route, even where the bins are too noisy to tell
@@ -53,7 +54,7 @@ class Judge:
         "_floor",
         "_learned",
         "_line_s",
-        "_low_since",
+        "_low",
         "_open",
         "_quiet_lost",
         "_quiet_sent",
@@ -78,7 +79,7 @@ class Judge:
         self._answered = -math.inf
         self._ended_at = -math.inf
         self._open: Open | None = None
-        self._low_since: float | None = None
+        self._low: tuple[float, float] | None = None  # since when the path is faster than its floor was, and that floor
         self._suspected: float | None = None
         self._suspected_last = 0.0
         self._quiet_sent = self._quiet_lost = 0
@@ -167,7 +168,7 @@ class Judge:
         if not found.usable:
             self.unknown_s += found.seconds
             self._remember(found, math.nan)
-            self._low_since = None
+            self._low = None
             yield from self._ease(found.end, now)
             return
         self.usable_s += found.seconds
@@ -178,6 +179,7 @@ class Judge:
             self._quiet_bin(found, found.least_s - floor.level_s)
             self._draw_line()
             return
+        before = self._low[1] if self._low else floor.level_s
         if found.least_s - floor.level_s <= self.threshold_s:
             floor.see(found.start, found.least_s)
         queue = found.least_s - floor.level_s
@@ -191,7 +193,7 @@ class Judge:
             yield from self._follow(queue, now, near=near)
         yield from self._judge_route(found, now)
         yield from self._judge_loss(found, now, references)
-        yield from self._judge_drop(found, now)
+        yield from self._judge_drop(found, before, now)
         yield from self._ease(found.end, now)
         if self._open is None and queue <= self.threshold_s:
             self._quiet_bin(found, queue)
@@ -209,9 +211,12 @@ class Judge:
         self._quiet_lost += found.lost
 
     def _remember(self, found: Bin, queue: float) -> None:
-        raised = found.median_s - self._floor.level_s - self._floor.offset_s
         sent = found.sent - found.silent
-        self._recent.append(Kept(found.start, found.end, sent, found.lost, found.least_s, queue, raised))
+        self._recent.append(Kept(found.start, found.end, sent, found.lost, found.least_s, queue, found.median_s))
+
+    def _raised(self, kept: Kept) -> float:
+        """Return how far a bin's median lies above its usual place; NaN when not usable."""
+        return kept.median_s - self._floor.level_s - self._floor.offset_s
 
     def _built_from(self, first: float) -> float:
         """Return where a queue that stands from `first` began to build up: at most as long before as it must stand."""
@@ -220,7 +225,7 @@ class Judge:
         for kept in reversed(self._recent):
             if kept.start >= first:
                 continue
-            if kept.end < start or not kept.raised_s > wanted or kept.start < first - self.settings.stand_s:
+            if kept.end < start or not self._raised(kept) > wanted or kept.start < first - self.settings.stand_s:
                 break
             start = kept.start
         return max(start, self._ended_at)
@@ -232,7 +237,7 @@ class Judge:
     # Suspicion: for the screen, before anything is told.
 
     def _suspect(self, found: Bin, queue: float, now: float) -> Iterator[Saying]:
-        if queue > self.threshold_s or self._recent[-1].raised_s > self.threshold_s:
+        if queue > self.threshold_s or self._raised(self._recent[-1]) > self.threshold_s:
             self._suspected_last = found.end
             if self._suspected is None:
                 self._suspected = now
@@ -299,36 +304,47 @@ class Judge:
         current, settings = self._open, self.settings
         if current is None or current.by_loss:
             return
-        rise = found.least_s - current.floor_s
+        rise = found.least_s - self._floor.level_s
         current.see_hour(found.start, rise, settings.hour_s)
         if found.end - current.stood_from < settings.flat_s or self._loss_rose(current):
             return
         since = max(current.stood_from, found.end - settings.flat_s)
         minima = self._minima(since)
-        if len(minima) < 2:
+        level = middle(minima) if len(minima) > 1 else 0.0
+        rise = level - self._floor.level_s
+        if rise <= self.threshold_s / 2:
             return
-        level = middle(minima)
-        if self._keeps_level(minima, level - current.floor_s, since) or self._never_back(current):
-            current.peak_s = level - current.floor_s
+        if self._shifted(level, self._floor.level_s, since) and (
+            self._keeps_level(minima, rise, since) or self._never_back(current)
+        ):
+            current.peak_s = rise
             yield from self._move(current, level, found.end, now)
         elif len(current.hours) >= HOURS_MOST and min(current.hours) > self.threshold_s:
             self._floor.move_to(level)
             current.end = found.end
             yield from self._close(now)
 
+    def _kept(self, since: float) -> list[Kept]:
+        return [k for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
+
     def _minima(self, since: float) -> list[float]:
-        return [k.least_s for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
+        return [k.least_s for k in self._kept(since)]
+
+    def _shifted(self, level: float, before: float, since: float) -> bool:
+        """Whether the middle packets moved as far as the fastest: a queue spreads them, a route does not."""
+        floor = self._floor
+        least = level - before - floor.usual_s
+        median = middle([k.median_s for k in self._kept(since)]) - before - floor.offset_s
+        return abs(median - least) <= max(SHIFT_SHARE * abs(least), self.settings.noise_times * floor.noise_s)
 
     def _keeps_level(self, minima: Sequence[float], rise: float, since: float) -> bool:
         noise, share = self._floor.noise_s, self.settings.flat_share
-        if rise <= self.threshold_s / 2:
-            return False
         if is_flat(minima, rise, noise, share):
             return True
         # Of few packets the least is as much chance as the middle one: either may show the level.
-        kept = [k for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
+        kept = self._kept(since)
         thin = all(k.sent <= THIN_BIN for k in kept)
-        return thin and is_flat([k.raised_s for k in kept], rise, noise, share)
+        return thin and is_flat([k.median_s for k in kept], rise, noise, share)
 
     def _never_back(self, current: Open) -> bool:
         """Whether its hours, rather than its bins, keep to a level away from the floor."""
@@ -356,27 +372,28 @@ class Judge:
         yield from self._name(current, Cause.ROUTE_CHANGE, now)
         yield from self._close(now)
 
-    def _judge_drop(self, found: Bin, now: float) -> Iterator[Saying]:
+    def _judge_drop(self, found: Bin, before: float, now: float) -> Iterator[Saying]:
+        """Notice that a path has become faster than the floor it had before."""
         settings, floor = self.settings, self._floor
-        if found.least_s - floor.level_s >= -settings.drop_s:
-            self._low_since = None
+        if found.least_s - before >= -settings.drop_s:
+            self._low = None
             return
-        if self._low_since is None:
-            self._low_since = found.start
-        if found.end - self._low_since < settings.flat_s:
+        start = self._low[0] if self._low else found.start
+        self._low = (start, before)
+        if found.end - start < settings.flat_s:
             return
-        minima = self._minima(self._low_since)
-        level, start, self._low_since = middle(minima), self._low_since, None
-        drop = level - floor.level_s
-        known = -drop > settings.noise_times * floor.noise_s and is_flat(
-            minima, drop, floor.noise_s, settings.flat_share
-        )
+        self._low = None
+        minima = self._minima(start)
+        level = middle(minima)
+        drop, noise = level - before, floor.noise_s
+        flat = is_flat(minima, drop, noise, settings.flat_share)
+        known = flat and -drop > settings.noise_times * noise and self._shifted(level, before, start)
         if self._open is not None or not known:
             # The floor was learned while a queue stood, or moves about: the lower level is the truth, not an event.
             floor.move_to(level)
             return
         current = self._open = self._new(start, found.end, now)
-        current.cause, current.peak_s, current.floor_s = Cause.ROUTE_CHANGE, drop, floor.level_s
+        current.cause, current.peak_s, current.floor_s = Cause.ROUTE_CHANGE, drop, before
         yield Saying(Word.OPENED, now, current.told())
         yield from self._move(current, level, found.end, now)
 
@@ -423,7 +440,9 @@ class Judge:
             return
         # What stood for 15 minutes comes and goes for hours; what did not, or was loss alone, is over sooner.
         wait = self.settings.ease_s if current.stood else self.settings.stand_s
-        if end - current.end >= wait:
+        # A queue that stands now, and may yet be confirmed, holds the episode open.
+        quiet_until = self._run.first if self._run.count else end
+        if quiet_until - current.end >= wait:
             yield from self._close(now)
 
     def _close(self, now: float) -> Iterator[Saying]:
@@ -442,13 +461,13 @@ class Judge:
             "floor": self._floor.state(),
             "learned": self._learned,
             "recent": [
-                [k.start, k.end, k.sent, k.lost, *map(_json, (k.least_s, k.queue_s, k.raised_s))] for k in self._recent
+                [k.start, k.end, k.sent, k.lost, *map(_json, (k.least_s, k.queue_s, k.median_s))] for k in self._recent
             ],
             "run": _jsonable(self._run),
             "before": _jsonable(self._before) if self._before else None,
             "times": [_json(self._answered), _json(self._ended_at)],
             "open": _jsonable(self._open) if self._open else None,
-            "low_since": self._low_since,
+            "low": self._low,
             "suspected": [self._suspected, self._suspected_last],
             "quiet": [self._quiet_sent, self._quiet_lost],
             "seconds": [self.usable_s, self.unknown_s],
@@ -467,7 +486,7 @@ class Judge:
         judge._answered, judge._ended_at = map(_or_never, state["times"])
         if state["open"] is not None:
             judge._open = Open(**{**_bare(state["open"]), "cause": Cause(state["open"]["cause"])})
-        judge._low_since = state["low_since"]
+        judge._low = tuple(state["low"]) if state["low"] else None
         judge._suspected, judge._suspected_last = state["suspected"]
         judge._quiet_sent, judge._quiet_lost = state["quiet"]
         judge.usable_s, judge.unknown_s = state["seconds"]

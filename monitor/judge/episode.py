@@ -139,7 +139,7 @@ class Kept:
     lost: int
     least_s: float  # NaN, like the next two, when not usable
     queue_s: float  # of the minimum above the floor
-    raised_s: float  # of the median above its usual place
+    median_s: float
 
 
 @dataclass(slots=True)

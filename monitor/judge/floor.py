@@ -27,7 +27,18 @@ def _median(ordered: list[float]) -> float:
 class Floor:
     """The level below which a path does not go, and how much its minimum moves above it."""
 
-    __slots__ = ("_current", "_hour", "_hour_s", "_hours", "_offsets", "_quiet", "level_s", "noise_s", "offset_s")
+    __slots__ = (
+        "_current",
+        "_hour",
+        "_hour_s",
+        "_hours",
+        "_offsets",
+        "_quiet",
+        "level_s",
+        "noise_s",
+        "offset_s",
+        "usual_s",
+    )
 
     def __init__(self, hour_s: float = 3600.0) -> None:
         """Args: hour_s: length of an hour; shorter only in drills that run faster than life."""
@@ -39,6 +50,7 @@ class Floor:
         self._offsets = array("d")  # median above the floor, of the same bins
         self.level_s = math.nan
         self.noise_s = NOISE_LEAST_S
+        self.usual_s = 0.0  # how far a quiet bin's minimum lies above the floor
         self.offset_s = 0.0  # how far a quiet bin's median lies above the floor
 
     @property
@@ -67,7 +79,7 @@ class Floor:
         offsets.append(median_s)
         if len(quiet) > QUIET_BINS:
             del quiet[0], offsets[0]
-        middle = _median(sorted(quiet))
+        middle = self.usual_s = _median(sorted(quiet))
         spread = _median(sorted([abs(q - middle) for q in quiet]))
         self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * spread)
         self.offset_s = _median(sorted(offsets))
@@ -92,6 +104,7 @@ class Floor:
             "level": None if math.isnan(self.level_s) else self.level_s,
             "noise": self.noise_s,
             "offset": self.offset_s,
+            "usual": self.usual_s,
         }
 
     @classmethod
@@ -103,5 +116,5 @@ class Floor:
         floor._current = math.inf if state["current"] is None else state["current"]
         floor._quiet, floor._offsets = array("d", state["quiet"]), array("d", state["offsets"])
         floor.level_s = math.nan if state["level"] is None else state["level"]
-        floor.noise_s, floor.offset_s = state["noise"], state["offset"]
+        floor.noise_s, floor.offset_s, floor.usual_s = state["noise"], state["offset"], state["usual"]
         return floor
