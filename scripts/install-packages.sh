@@ -50,7 +50,8 @@ if [[ $purpose == test ]]; then
     need openssl openssl
     need systemd systemd-analyze /lib/systemd/systemd
     need coturn turnserver
-    need sip-tester sipp
+    need kamailio kamailio
+    compgen -G '/usr/lib/*/kamailio/modules/tls.so' >/dev/null || missing+=(kamailio-tls-modules)
     need monitoring-plugins-basic /usr/lib/nagios/plugins/check_tcp /usr/lib/nagios/plugins/check_http
     need snmpd snmpd
     # Debian allows one keeper of the clock: installing chrony would throw out the one this machine has.

@@ -1,4 +1,4 @@
-"""Real servers that speak UDP: chrony for the time, coturn as a relay, sipp as a telephone."""
+"""Real servers that speak UDP: chrony for the time, coturn as a relay, kamailio as a telephone exchange."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from probes.ntp import encode_query
+from probes.sip_message import Options
 from probes.stun_message import Method, encode
 from tests.servers import LOOPBACK, Certificate
 from tests.system.servers import SBIN, Server, ServerError, free_port
@@ -135,4 +136,75 @@ class Coturn(Server):
     def answers(self) -> bool:
         with contextlib.suppress(TimeoutError):
             return len(udp_says(self.host, self.port, encode(Method.BINDING, bytes(12)))) > 20
+        return False
+
+
+_KAMAILIO: Final = """
+debug=1
+log_stderror=yes
+fork=no
+children=1
+disable_tcp=no
+tcp_children=1
+enable_tls=yes
+auto_aliases=no
+listen=udp:{at}:{port}
+listen=tcp:{at}:{port}
+listen=tls:{at}:{tls_port}
+user_agent_header="User-Agent: Tổng đài tỉnh"
+server_header="Server: Tổng đài tỉnh"
+loadmodule "tm.so"
+loadmodule "sl.so"
+loadmodule "pv.so"
+loadmodule "siputils.so"
+loadmodule "textops.so"
+loadmodule "tls.so"
+modparam("tls", "config", "{folder}/tls.cfg")
+request_route {{
+    if ($rU == "ban") {{ sl_send_reply("486", "Busy Here"); exit; }}
+    if ($rU == "cho") {{ sl_send_reply("100", "Trying"); exit; }}
+    if ($rU != $null) {{ sl_send_reply("404", "Not Found"); exit; }}
+    append_to_reply("Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\\r\\n");
+    sl_send_reply("200", "OK");
+}}
+"""
+_KAMAILIO_TLS: Final = """
+[server:default]
+method = TLSv1.2+
+verify_certificate = no
+require_certificate = no
+private_key = {key}
+certificate = {cert}
+"""
+
+
+class Kamailio(Server):
+    """A kamailio that answers OPTIONS by UDP, TCP and TLS, and knows no subscriber.
+
+    The subscriber `ban` is busy, `cho` is only ever being tried, any other is not found.
+    """
+
+    name = "kamailio"
+    agent = "Tổng đài tỉnh"
+
+    def __init__(self, certificate: Certificate, *, host: str = LOOPBACK) -> None:
+        super().__init__(host=host)
+        self.port, self.tls_port = free_port(host), free_port(host)
+        self._certificate = certificate
+
+    def prepare(self) -> None:
+        at = f"[{self.host}]" if ":" in self.host else self.host
+        text = _KAMAILIO.format(at=at, port=self.port, tls_port=self.tls_port, folder=self.folder)
+        self.write("kamailio.cfg", text)
+        files = self._certificate
+        self.write("tls.cfg", _KAMAILIO_TLS.format(key=files.key_file, cert=files.chain_file))
+
+    def command(self) -> Sequence[str]:
+        own = ["-Y", str(self.folder), "-w", str(self.folder), "-P", f"{self.folder}/kamailio.pid"]
+        return [program("kamailio"), "-f", f"{self.folder}/kamailio.cfg", "-DD", "-E", "-m", "32", "-M", "4", *own]
+
+    def answers(self) -> bool:
+        request = Options(f"sip:{LOOPBACK}", "sip:a@b", "UDP", f"{LOOPBACK}:9", "z9hG4bK1", "1", "1", 1, "thongsuot")
+        with contextlib.suppress(TimeoutError):
+            return udp_says(self.host, self.port, request.encode()).startswith(b"SIP/2.0 200")
         return False

@@ -1,4 +1,4 @@
-"""The probes that speak UDP against real peers: chrony, coturn and sipp."""
+"""The probes that speak UDP against real peers: chrony, coturn and kamailio."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from probes import PROBES
 from probes.base import Fault, Reading
 from tests.probes.probing import run_probe
 from tests.servers import Certificates
-from tests.system.servers_udp import Chrony, Coturn
+from tests.system.servers_udp import Chrony, Coturn, Kamailio
 
 
-async def probe(kind: str, server: Chrony | Coturn, *, timeout_s: float = 5.0, **settings: Any) -> Reading:
+async def probe(kind: str, server: Chrony | Coturn | Kamailio, *, timeout_s: float = 5.0, **settings: Any) -> Reading:
     keys: dict[str, Any] = {"host": server.host, "port": server.port, **settings}
     return await run_probe(PROBES[kind], timeout_s=timeout_s, **keys)
 
@@ -105,3 +105,56 @@ class TestStun:
             server.kill()
             gone = await probe("stun", server, **turn_login)
         assert gone.fault is Fault.REFUSED
+
+
+@pytest.fixture(scope="module")
+def kamailio(certificates: Certificates) -> Iterator[Kamailio]:
+    with Kamailio(certificates.good) as server:
+        yield server
+
+
+class TestSip:
+    @pytest.mark.parametrize("transport", ["udp", "tcp", "tls"])
+    async def test_an_exchange_answers(self, transport: str, kamailio: Kamailio, certificates: Certificates) -> None:
+        keys: dict[str, Any] = {"transport": transport, "ca_file": str(certificates.ca_file)}
+        if transport == "tls":
+            keys["port"] = kamailio.tls_port
+        reading = await probe("sip", kamailio, methods=["INVITE", "BYE"], **keys)
+        assert reading.fault is None, reading.detail
+        assert reading.values["status_code"] == 200
+        assert reading.values["sent_count"] == 1
+        assert reading.facts["status"] == "200 OK"
+        assert reading.facts["user_agent"] == Kamailio.agent
+        assert reading.facts["allow"] == "INVITE, ACK, BYE, CANCEL, OPTIONS"
+        assert ("tls_version" in reading.facts) == (transport == "tls")
+
+    async def test_it_answers_over_ipv6(self, certificates: Certificates) -> None:
+        with Kamailio(certificates.good, host="::1") as server:
+            reading = await probe("sip", server)
+            tcp = await probe("sip", server, transport="tcp")
+            server.kill()
+            gone = await probe("sip", server)
+        assert reading.fault is None, reading.detail
+        assert tcp.fault is None, tcp.detail
+        assert gone.fault is Fault.REFUSED
+
+    async def test_a_subscriber_that_is_not_found_is_good_only_when_listed(self, kamailio: Kamailio) -> None:
+        uri = "sip:khong-co@tinh.example.vn"
+        bad = await probe("sip", kamailio, uri=uri)
+        good = await probe("sip", kamailio, uri=uri, codes=[404])
+        assert (bad.fault, bad.detail) == (Fault.CONTENT, "status 404 Not Found, expected 200 to 299")
+        assert good.fault is None
+
+    async def test_an_answer_that_is_never_final_is_a_timeout_that_says_so(self, kamailio: Kamailio) -> None:
+        reading = await probe("sip", kamailio, uri="sip:cho@tinh.example.vn", timeout_s=0.9)
+        assert reading.fault is Fault.TIMEOUT
+        assert reading.detail == "no final answer came, the last was 100 Trying"
+        assert reading.values["provisional_count"] == 2
+        assert reading.values["foreign_count"] == 0
+
+    async def test_an_expired_certificate_is_told(self, certificates: Certificates) -> None:
+        with Kamailio(certificates.expired) as server:
+            keys: dict[str, Any] = {"port": server.tls_port, "transport": "tls", "ca_file": str(certificates.ca_file)}
+            reading = await probe("sip", server, **keys)
+        assert reading.fault is Fault.TLS
+        assert reading.detail.startswith("certificate expired on ")
