@@ -48,11 +48,8 @@ def expand(template: str, match: Any) -> str:
     def group(place: re.Match[bytes]) -> bytes:
         if place[1]:
             return b"$"
-        name = (place[2] or place[3]).decode("utf-8")
-        try:
-            found = match.group(int(name) if name.isdigit() else name)
-        except (IndexError, KeyError):
-            return b""
-        return found or b""
+        name = place[2] or place[3]
+        number = int(name) if name.isdigit() else match.re.groupindex.get(name)
+        return match.group(number) or b"" if number is not None and number <= match.re.groups else b""
 
     return _PLACE.sub(group, template.encode("utf-8")).decode("utf-8", "replace")

@@ -104,6 +104,8 @@ class _Walk:
         self._body: bytes | None = None
         self._headers: Headers = []
         self._login = ""
+        self._proxy: Url | None = None
+        self._for_proxy: Headers = []
         self._cookies = Cookies()
         self.stopped = False  # at a redirect that is not followed
         self.requests = 0
@@ -132,6 +134,22 @@ class _Walk:
             self._headers.append(("Accept-Encoding", module.compression))
         if "authorization" not in given:
             self._login = await login(module) or own_login
+        if module.proxy_url is not None:
+            self._take_proxy(module.proxy_url.get_secret_value())
+
+    def _take_proxy(self, text: str) -> None:
+        try:
+            parts = urlsplit(text)
+            self._proxy = parse_url(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+        except ValueError as exc:
+            raise self._task.fail("proxy_url is no http address") from exc
+        if self._proxy.scheme != "http":
+            raise self._task.fail("proxy_url: only http:// proxies are spoken to")
+        given = self._module.proxy_connect_header.items()
+        self._for_proxy = [(name, value.get_secret_value()) for name, values in given for value in values]
+        if parts.username is not None:
+            word = basic_login(unquote(parts.username), unquote(parts.password or ""))
+            self._for_proxy.append(("Proxy-Authorization", word))
 
     async def to_the_end(self) -> Answer:
         """Ask until an answer leads nowhere.
@@ -174,6 +192,8 @@ class _Walk:
         sent = [(name, value) for name, value in self._headers if same or name.lower() not in _PRIVATE]
         if self._login and same:
             sent.append(("Authorization", self._login))
+        if not self.secure:  # inside a tunnel the proxy hears nothing
+            sent += [pair for pair in self._for_proxy if pair[0] == "Proxy-Authorization"]
         if cookie := self._cookies.header(self._url):
             sent.append(("Cookie", cookie))
         return sent
@@ -181,8 +201,8 @@ class _Walk:
     @contextlib.asynccontextmanager
     async def _connected(self) -> AsyncIterator[tuple[Stream, bool]]:
         url, first = self._url, self._url.host == self._first.host
-        if self._module.proxy_url is not None:
-            async with self._through_proxy() as stream:
+        if self._proxy is not None:
+            async with self._through_proxy(self._proxy) as stream:
                 yield stream, True
             return
         if first:
@@ -208,26 +228,12 @@ class _Walk:
         await secure(self._task, self._m, stream, Wish(config, host, again, alpn))
 
     @contextlib.asynccontextmanager
-    async def _through_proxy(self) -> AsyncIterator[Stream]:
-        assert self._module.proxy_url is not None
-        try:
-            parts = urlsplit(self._module.proxy_url.get_secret_value())
-            proxy = parse_url(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
-        except ValueError as exc:
-            raise self._task.fail("proxy_url is no http address") from exc
-        if proxy.scheme != "http":
-            raise self._task.fail("proxy_url: only http:// proxies are spoken to")
-        connect = [(n, v.get_secret_value()) for n, values in self._module.proxy_connect_header.items() for v in values]
-        if parts.username is not None:
-            connect.append(("Proxy-Authorization", basic_login(unquote(parts.username), unquote(parts.password or ""))))
+    async def _through_proxy(self, proxy: Url) -> AsyncIterator[Stream]:
         self._task.say("Using proxy", proxy=proxy.authority)
         async with open_stream(self._m, proxy.host, proxy.port) as stream:
             if self.secure:
-                await self._tunnel(stream, joined(connect))
-                await self._secured(stream)
-            else:
-                forget(self._m)
-                self._headers += [pair for pair in connect if pair not in self._headers]
+                await self._tunnel(stream, joined(self._for_proxy))
+            await self._secured(stream)
             yield stream
 
     async def _tunnel(self, stream: Stream, headers: dict[str, str]) -> None:
