@@ -9,7 +9,6 @@ measured to do.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
@@ -21,7 +20,6 @@ from monitor.judge.episode import (
     SEVERE_LOSS,
     Cause,
     Episode,
-    Kept,
     Open,
     Run,
     Saying,
@@ -31,15 +29,11 @@ from monitor.judge.episode import (
 )
 from monitor.judge.floor import Floor
 from monitor.judge.loss import ALARM, wilson
-from monitor.judge.route import is_flat, middle
+from monitor.judge.recent import Recent
+from monitor.judge.route import is_flat, keeps_level, middle, never_back, shifted
 
 ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
-SHIFT_SHARE: Final = 0.25  # of the rise, by which the median may have risen more or less than the minimum
-THIN_BIN: Final = 7  # packets up to which a bin's minimum says little more than its median
 HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
-HOURS_FLAT: Final = 6  # hourly minima that keep to a level are a route, even where the bins are too noisy to tell
-HOURS_NEVER_BACK: Final = 24  # a day whose quietest hours did not come back to the floor
-SHARE_NEVER_BACK: Final = 0.25  # and kept within this share of the rise
 QUIET_PACKETS: Final = 50_000  # about a week at one each ten seconds: older loss fades
 
 
@@ -72,7 +66,7 @@ class Judge:
         self._binner = Binner(settings.bin_s)
         self._floor = Floor(settings.hour_s)
         self._learned = False
-        self._recent: deque[Kept] = deque(maxlen=max(3, round(settings.flat_s / settings.bin_s)))
+        self._recent = Recent(max(3, round(settings.flat_s / settings.bin_s)))
         self._run = Run()
         self._before: Run | None = None  # the run that ended with the last packet, when it had stood
         self._line_s = math.inf  # packets slower than this are slow
@@ -117,10 +111,10 @@ class Judge:
 
     def standing(self) -> Standing | None:
         """Say how the path stands after its last bin; None while learning or not observed."""
-        if self.learning or not self._recent or math.isnan(self._recent[-1].queue_s):
+        last = self._recent.bins[-1] if self._recent.bins else None
+        if self.learning or last is None or math.isnan(last.queue_s):
             return None
         sent, lost, _ = self._loss_window()
-        last = self._recent[-1]
         return Standing(last.end, last.queue_s, self.threshold_s, lost / sent if sent else 0.0)
 
     def add(self, at: float, rtt_s: float | None) -> None:
@@ -167,7 +161,7 @@ class Judge:
     def _take(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
         if not found.usable:
             self.unknown_s += found.seconds
-            self._remember(found, math.nan)
+            self._recent.see(found, math.nan)
             self._low = None
             yield from self._ease(found.end, now)
             return
@@ -183,7 +177,7 @@ class Judge:
         if found.least_s - floor.level_s <= self.threshold_s:
             floor.see(found.start, found.least_s)
         queue = found.least_s - floor.level_s
-        self._remember(found, queue)
+        self._recent.see(found, queue)
         near = self._near(queue, [r.queue_s for r in references if r.at >= found.end])
         self._run.weigh(queue, self.threshold_s, near=near)
         yield from self._suspect(found, queue, now)
@@ -210,26 +204,6 @@ class Judge:
         self._quiet_sent += found.sent - found.silent
         self._quiet_lost += found.lost
 
-    def _remember(self, found: Bin, queue: float) -> None:
-        sent = found.sent - found.silent
-        self._recent.append(Kept(found.start, found.end, sent, found.lost, found.least_s, queue, found.median_s))
-
-    def _raised(self, kept: Kept) -> float:
-        """Return how far a bin's median lies above its usual place; NaN when not usable."""
-        return kept.median_s - self._floor.level_s - self._floor.offset_s
-
-    def _built_from(self, first: float) -> float:
-        """Return where a queue that stands from `first` began to build up: at most as long before as it must stand."""
-        wanted = self.settings.build_times * self.threshold_s
-        start = first
-        for kept in reversed(self._recent):
-            if kept.start >= first:
-                continue
-            if kept.end < start or not self._raised(kept) > wanted or kept.start < first - self.settings.stand_s:
-                break
-            start = kept.start
-        return max(start, self._ended_at)
-
     def _near(self, queue: float, references: Sequence[float]) -> bool:
         least = max(self.settings.near_least_s, self.settings.near_share * queue)
         return any(r >= least for r in references)
@@ -237,7 +211,7 @@ class Judge:
     # Suspicion: for the screen, before anything is told.
 
     def _suspect(self, found: Bin, queue: float, now: float) -> Iterator[Saying]:
-        if queue > self.threshold_s or self._raised(self._recent[-1]) > self.threshold_s:
+        if queue > self.threshold_s or self._floor.raised_s(found.median_s) > self.threshold_s:
             self._suspected_last = found.end
             if self._suspected is None:
                 self._suspected = now
@@ -274,7 +248,9 @@ class Judge:
     def _begin(self, run: Run, now: float, *, stood: bool) -> Open:
         """Open an episode of delay; one of loss that stood already becomes it."""
         before = self._open
-        current = self._new(self._built_from(run.first), run.last, now)
+        raised = self.settings.build_times * self.threshold_s
+        built_from = self._recent.built_from(run.first, self._floor, raised, self.settings.stand_s)
+        current = self._new(max(built_from, self._ended_at), run.last, now)
         current.stood_from = run.first
         current.stood = stood
         current.peak_s = max(run.peak_s, run.least_s - self._floor.level_s)
@@ -282,10 +258,7 @@ class Judge:
         current.cause = _blame(current)
         if before is not None:
             current.start, current.alarm_at = min(current.start, before.start), before.alarm_at
-        for kept in self._recent:
-            if kept.end > current.start:
-                current.sent += kept.sent
-                current.lost += kept.lost
+        current.sent, current.lost = self._recent.counts(current.start)
         return current
 
     def _new(self, start: float, end: float, now: float) -> Open:
@@ -308,56 +281,21 @@ class Judge:
         current.see_hour(found.start, rise, settings.hour_s)
         if found.end - current.stood_from < settings.flat_s or self._loss_rose(current):
             return
-        since = max(current.stood_from, found.end - settings.flat_s)
-        minima = self._minima(since)
-        level = middle(minima) if len(minima) > 1 else 0.0
-        rise = level - self._floor.level_s
-        if rise <= self.threshold_s / 2:
+        kept = self._recent.usable(max(current.stood_from, found.end - settings.flat_s))
+        floor, threshold = self._floor, self.threshold_s
+        level = middle([k.least_s for k in kept]) if len(kept) > 1 else 0.0
+        rise = level - floor.level_s
+        if rise <= threshold / 2:
             return
-        if self._shifted(level, self._floor.level_s, since) and (
-            self._keeps_level(minima, rise, since) or self._never_back(current)
-        ):
+        flat = keeps_level(kept, rise, floor.noise_s, settings.flat_share)
+        away = never_back(current.hours, threshold, settings.flat_share)
+        if (flat or away) and shifted(kept, level, floor.level_s, floor):
             current.peak_s = rise
             yield from self._move(current, level, found.end, now)
-        elif len(current.hours) >= HOURS_MOST and min(current.hours) > self.threshold_s:
+        elif len(current.hours) >= HOURS_MOST and min(current.hours) > threshold:
             self._floor.move_to(level)
             current.end = found.end
             yield from self._close(now)
-
-    def _kept(self, since: float) -> list[Kept]:
-        return [k for k in self._recent if k.start >= since and not math.isnan(k.least_s)]
-
-    def _minima(self, since: float) -> list[float]:
-        return [k.least_s for k in self._kept(since)]
-
-    def _shifted(self, level: float, before: float, since: float) -> bool:
-        """Whether the middle packets moved as far as the fastest: a queue spreads them, a route does not."""
-        floor = self._floor
-        least = level - before - floor.usual_s
-        median = middle([k.median_s for k in self._kept(since)]) - before - floor.offset_s
-        return abs(median - least) <= max(SHIFT_SHARE * abs(least), self.settings.noise_times * floor.noise_s)
-
-    def _keeps_level(self, minima: Sequence[float], rise: float, since: float) -> bool:
-        noise, share = self._floor.noise_s, self.settings.flat_share
-        if is_flat(minima, rise, noise, share):
-            return True
-        # Of few packets the least is as much chance as the middle one: either may show the level.
-        kept = self._kept(since)
-        thin = all(k.sent <= THIN_BIN for k in kept)
-        return thin and is_flat([k.median_s for k in kept], rise, noise, share)
-
-    def _never_back(self, current: Open) -> bool:
-        """Whether its hours, rather than its bins, keep to a level away from the floor."""
-        hours, threshold = current.hours[1:], self.threshold_s  # the first hour is not whole
-        if len(hours) < HOURS_FLAT:
-            return False
-        last = hours[-HOURS_FLAT:]
-        if min(last) > threshold and is_flat(last, middle(last), 0.0, self.settings.flat_share):
-            return True
-        day = hours[-HOURS_NEVER_BACK:]
-        return (
-            len(day) == HOURS_NEVER_BACK and min(day) > threshold and is_flat(day, middle(day), 0.0, SHARE_NEVER_BACK)
-        )
 
     def _loss_rose(self, current: Open) -> bool:
         quiet = wilson(self._quiet_lost, self._quiet_sent)[1] if self._quiet_sent else 0.0
@@ -383,11 +321,11 @@ class Judge:
         if found.end - start < settings.flat_s:
             return
         self._low = None
-        minima = self._minima(start)
-        level = middle(minima)
-        drop, noise = level - before, floor.noise_s
-        flat = is_flat(minima, drop, noise, settings.flat_share)
-        known = flat and -drop > settings.noise_times * noise and self._shifted(level, before, start)
+        kept = self._recent.usable(start)
+        level = middle([k.least_s for k in kept])
+        drop = level - before
+        flat = is_flat([k.least_s for k in kept], drop, floor.noise_s, settings.flat_share)
+        known = flat and -drop > settings.noise_times * floor.noise_s and shifted(kept, level, before, floor)
         if self._open is not None or not known:
             # The floor was learned while a queue stood, or moves about: the lower level is the truth, not an event.
             floor.move_to(level)
@@ -400,16 +338,7 @@ class Judge:
     # Loss.
 
     def _loss_window(self) -> tuple[int, int, float]:
-        """Return packets sent and lost, and since when, over the shortest window that holds enough of them."""
-        sent = lost = 0
-        start = 0.0
-        for kept in reversed(self._recent):
-            sent += kept.sent
-            lost += kept.lost
-            start = kept.start
-            if sent >= self.settings.loss_packets and self._recent[-1].end - start >= self.settings.stand_s:
-                break
-        return sent, lost, start
+        return self._recent.loss_window(self.settings.loss_packets, self.settings.stand_s)
 
     def _judge_loss(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
         current, least = self._open, self.settings.loss_least
@@ -460,13 +389,11 @@ class Judge:
             "binner": self._binner.state(),
             "floor": self._floor.state(),
             "learned": self._learned,
-            "recent": [
-                [k.start, k.end, k.sent, k.lost, *map(_json, (k.least_s, k.queue_s, k.median_s))] for k in self._recent
-            ],
-            "run": _jsonable(self._run),
-            "before": _jsonable(self._before) if self._before else None,
-            "times": [_json(self._answered), _json(self._ended_at)],
-            "open": _jsonable(self._open) if self._open else None,
+            "recent": self._recent.state(),
+            "run": self._run.state(),
+            "before": self._before.state() if self._before else None,
+            "times": [_finite(self._answered), _finite(self._ended_at)],
+            "open": self._open.state() if self._open else None,
             "low": self._low,
             "suspected": [self._suspected, self._suspected_last],
             "quiet": [self._quiet_sent, self._quiet_lost],
@@ -480,12 +407,12 @@ class Judge:
         judge._binner = Binner.from_state(state["binner"])
         judge._floor = Floor.from_state(state["floor"])
         judge._learned = state["learned"]
-        judge._recent.extend(Kept(*k[:4], *map(_number, k[4:])) for k in state["recent"])
-        judge._run = Run(**_bare(state["run"]))
-        judge._before = Run(**_bare(state["before"])) if state["before"] else None
+        judge._recent.restore(state["recent"])
+        judge._run = Run.from_state(state["run"])
+        judge._before = Run.from_state(state["before"]) if state["before"] else None
         judge._answered, judge._ended_at = map(_or_never, state["times"])
         if state["open"] is not None:
-            judge._open = Open(**{**_bare(state["open"]), "cause": Cause(state["open"]["cause"])})
+            judge._open = Open.from_state(state["open"])
         judge._low = tuple(state["low"]) if state["low"] else None
         judge._suspected, judge._suspected_last = state["suspected"]
         judge._quiet_sent, judge._quiet_lost = state["quiet"]
@@ -498,22 +425,9 @@ def _blame(current: Open) -> Cause:
     return Cause.NEAR_SIDE if 2 * current.near > current.bins else Cause.CONGESTION
 
 
-def _json(value: float) -> float | None:
+def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else value
 
 
 def _or_never(value: float | None) -> float:
     return -math.inf if value is None else value
-
-
-def _jsonable(part: Run | Open) -> dict[str, Any]:
-    return {k: _json(v) if isinstance(v, float) else v for k, v in asdict(part).items()}
-
-
-def _bare(part: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what JSON could not hold, the infinities: the type knows them."""
-    return {k: v for k, v in part.items() if v is not None}

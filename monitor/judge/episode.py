@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from monitor.judge.bins import Bin
 from monitor.judge.loss import wilson
@@ -130,19 +131,6 @@ class Saying:
 
 
 @dataclass(slots=True)
-class Kept:
-    """What is remembered of a bin of the last hour."""
-
-    start: float
-    end: float
-    sent: int
-    lost: int
-    least_s: float  # NaN, like the next two, when not usable
-    queue_s: float  # of the minimum above the floor
-    median_s: float
-
-
-@dataclass(slots=True)
 class Run:
     """Packets in a row that were all slower than the line, and what the bins among them weigh."""
 
@@ -163,6 +151,15 @@ class Run:
         self.last = at
         self.count += 1
         self.least_s = min(self.least_s, rtt_s)
+
+    def state(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return _finite(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Run:
+        """Go on from what `state` returned."""
+        return cls(**_without_none(state))
 
     def weigh(self, queue_s: float, threshold_s: float, *, near: bool) -> None:
         """Take in a whole bin."""
@@ -223,6 +220,15 @@ class Open:
         else:
             self.hour_least = min(self.hour_least, rise)
 
+    def state(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return _finite(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Open:
+        """Go on from what `state` returned."""
+        return cls(**{**_without_none(state), "cause": Cause(state["cause"])})
+
     def told(self) -> Episode:
         """Return it as it stands."""
         low = wilson(self.lost, self.sent)[0]
@@ -242,3 +248,13 @@ class Open:
             self.lost,
             self.by_loss,
         )
+
+
+def _finite(part: Run | Open) -> dict[str, Any]:
+    """Return its fields, with None for the infinities that JSON cannot hold."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(part).items()}
+
+
+def _without_none(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the infinities: the type begins with them."""
+    return {k: v for k, v in state.items() if v is not None}

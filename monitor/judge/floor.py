@@ -84,6 +84,10 @@ class Floor:
         self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * spread)
         self.offset_s = _median(sorted(offsets))
 
+    def raised_s(self, median_s: float) -> float:
+        """Return how far a bin's median lies above its usual place; NaN stays NaN."""
+        return median_s - self.level_s - self.offset_s
+
     def move_to(self, level_s: float) -> None:
         """Begin again at another level: the path has changed. What is known of its noise stays."""
         del self._hours[:]

@@ -9,6 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from monitor.judge.floor import Floor
+from monitor.judge.recent import Kept
+
+SHIFT_SHARE: Final = 0.25  # of the rise, by which the median may have risen more or less than the minimum
+THIN_BIN: Final = 7  # packets up to which a bin's minimum says little more than its median
+HOURS_FLAT: Final = 6  # hourly minima that keep to a level are a route, even where the bins are too noisy to tell
+HOURS_NEVER_BACK: Final = 24  # a day whose quietest hours did not come back to the floor
+SHARE_NEVER_BACK: Final = 0.25  # and kept within this share of the rise
+SHIFT_NOISES: Final = 6.0  # or by so many standard deviations of the path's quiet minima
 IQR_OF_SIGMA: Final = 1.349  # interquartile range of a normal distribution, in standard deviations
 
 
@@ -41,3 +50,44 @@ def is_flat(minima: Sequence[float], rise_s: float, noise_s: float, share: float
             itself may be as noisy as it was.
     """
     return spread(minima) <= max(share * abs(rise_s), IQR_OF_SIGMA * noise_s)
+
+
+def keeps_level(kept: Sequence[Kept], rise_s: float, noise_s: float, share: float) -> bool:
+    """Whether the bins of an hour keep to a level as a route does."""
+    if is_flat([k.least_s for k in kept], rise_s, noise_s, share):
+        return True
+    # Of few packets the least is as much chance as the middle one: either may show the level.
+    return all(k.sent <= THIN_BIN for k in kept) and is_flat([k.median_s for k in kept], rise_s, noise_s, share)
+
+
+def shifted(kept: Sequence[Kept], level_s: float, before_s: float, floor: Floor) -> bool:
+    """Whether the middle packets moved as far as the fastest: a queue spreads them, a route does not.
+
+    Args:
+        kept: the bins at the new level.
+        level_s: the middle of their minima.
+        before_s: the floor before.
+        floor: how the path was when it was quiet.
+    """
+    least = level_s - before_s - floor.usual_s
+    median = middle([k.median_s for k in kept]) - before_s - floor.offset_s
+    return abs(median - least) <= max(SHIFT_SHARE * abs(least), SHIFT_NOISES * floor.noise_s)
+
+
+def never_back(hours: Sequence[float], threshold_s: float, share: float) -> bool:
+    """Whether an episode's hours, rather than its bins, keep to a level away from the floor.
+
+    Args:
+        hours: the least rise of each whole hour so far; the first is not whole.
+        threshold_s: what counts as away.
+        share: of the rise within which the middle half of six hours must lie; of a whole day, with its quiet night,
+            more is allowed.
+    """
+    whole = hours[1:]
+    return _away(whole[-HOURS_FLAT:], HOURS_FLAT, threshold_s, share) or _away(
+        whole[-HOURS_NEVER_BACK:], HOURS_NEVER_BACK, threshold_s, SHARE_NEVER_BACK
+    )
+
+
+def _away(hours: Sequence[float], count: int, threshold_s: float, share: float) -> bool:
+    return len(hours) == count and min(hours) > threshold_s and is_flat(hours, middle(hours), 0.0, share)
