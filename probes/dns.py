@@ -140,7 +140,7 @@ async def _ask_udp(settings: Settings, m: Measurement, address: Address, left_s:
     try:
         sock.setblocking(False)
         bind_to_path(sock, m.path)
-        queue_errors(sock, True)
+        queue_errors(sock, True, address.family)
         try:
             sock.connect(address.sockaddr)
         except OSError as exc:

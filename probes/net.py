@@ -59,8 +59,7 @@ _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err
 SocketAddress = tuple[str, int] | tuple[str, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A resolved address, ready to connect to."""
 
     family: socket.AddressFamily
@@ -269,9 +268,11 @@ async def _connect_one(m: Measurement, address: Address) -> socket.socket:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bind_to_path(sock, m.path)
-        queue_errors(sock, True)
+        queue_errors(sock, True, address.family)
         await _start_connect(sock, address)
-        queue_errors(sock, False)  # a connection that stands outlives passing errors (RFC 1122 section 4.2.3.9)
+        queue_errors(
+            sock, False, address.family
+        )  # a connection that stands outlives passing errors (RFC 1122 section 4.2.3.9)
     except BaseException:
         sock.close()
         raise
@@ -330,12 +331,13 @@ class QueuedError(NamedTuple):
     quoted: bytes  # the packet's payload, as much as was quoted
 
 
-def queue_errors(sock: socket.socket, on: bool) -> None:
+def queue_errors(sock: socket.socket, on: bool, family: socket.AddressFamily | None = None) -> None:
     """Let a socket hear of every ICMP error about what it sent, and keep who sent it (ip(7), IP_RECVERR).
 
-    Without it Linux keeps unreachable hosts and networks from UDP sockets altogether.
+    Without it Linux keeps unreachable hosts and networks from UDP sockets altogether. A caller that knows the socket's
+    family names it: asking the socket makes an enum of a number each time.
     """
-    if sock.family == socket.AF_INET6:
+    if (family or sock.family) == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, on)
     else:
         sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, on)
