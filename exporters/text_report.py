@@ -121,7 +121,11 @@ def availability(account: Account, resolution_s: float, rounds: int) -> str:
         value = f"≥ {at_least(1.0 - doubt, digits)}" if rounds else NOT_ENOUGH_WORDS
     else:
         value = at_least(share.value, digits)
-    return value if share.coverage >= 1.0 else f"{value}\n{bounds}"
+    # What is too little to change a printed decimal is not worth a second line.
+    alike = (at_least(share.least * (1.0 - doubt), digits), at_most(share.most, digits))
+    plain = value.removeprefix("≥ ")
+    same = alike == (plain, "100%" if share.value >= 1.0 else plain)
+    return value if same or share.coverage >= 1.0 else f"{value}\n{bounds}"
 
 
 def coverage(account: Account) -> str:

@@ -120,11 +120,22 @@ def write(plan: Plan, asked: Asked, out: Path, formats: Sequence[str], now: date
             raise UsageError("--incident stands alone: the period is the incident's own")
         return _write_incident(plan, asked.incident, out, formats, (now, dated))
     window, title = choose_period(plan, asked.event, asked.start, asked.end, now)
+    title = title if asked.event else _period_title(plan, window)
     other = find_event(plan, asked.compare) if asked.compare else None
     if other is not None and other.window.start >= now:
         raise UsageError(f"--compare {asked.compare}: that event has not begun")
     event = find_event(plan, asked.event) if asked.event else None
     return write_report(plan, window, title, out, formats, Beside(event, other, now, dated))
+
+
+def _period_title(plan: Plan, window: Window) -> str:
+    """Name a period by its days, and by the event that it is a part of."""
+    zone = plan.site.timezone
+    first, last = window.start.astimezone(zone), (window.end - timedelta(seconds=1)).astimezone(zone)
+    days = f"từ {first:%d/%m/%Y} đến {last:%d/%m/%Y}"
+    around = (e.name for e in plan.events if e.window.start <= window.start and window.end <= e.window.end)
+    name = next(around, None)
+    return f"{name} ({days})" if name else f"hoạt động {days}"
 
 
 def find_event(plan: Plan, event: str) -> EventPlan:

@@ -213,7 +213,7 @@ def _legend(canvas: _Canvas, y: float, *, peaks: bool) -> None:
 
 def response(curves: Sequence[Curve], axis: Axis, step: timedelta, caption: str) -> Chart:
     """Draw a panel a check: median and 95 % of the response time in each bin; gaps stay gaps."""
-    pitch, top = 52.0, 6.0
+    pitch, top = 44.0, 6.0
     canvas = _Canvas(top + pitch * len(curves) + 34)
     for i, curve in enumerate(curves):
         _panel(canvas, axis, curve, step, (top + pitch * i, top + pitch * (i + 1) - 8))

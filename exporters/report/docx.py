@@ -46,16 +46,16 @@ MEASURES: Final[Mapping[str, Length]] = {
     "header": Mm(9),
 }
 TEXT_WIDTH: Final = Mm(165)
-HEAD_LEFT, HEAD_RIGHT = Mm(71), Mm(94)
+HEAD_LEFT, HEAD_RIGHT = Mm(76), Mm(89)  # the nation's name in 12 points bold is 87.7 mm long
 INDENT: Final = Mm(12.7)
 # Sizes in points, from the Decree's table; where it leaves a choice, the pair that goes together (12 with 13).
 NATION, MOTTO, BODIES, NUMBER, PLACE = 12, 13, 12, 13, 13
 TITLE, TEXT, SIGNER, RECEIVERS_WORD, RECEIVERS, PAGE = 14, 14, 14, 12, 11, 13
 CELL, CAPTION, NOTE = 10, 13, 11
-MOTTO_WIDTH_PT: Final = 155.0  # of the motto in 13 points bold, by the widths of Times New Roman
+MOTTO_WIDTH_PT: Final = 159.0  # of the motto in 13 points bold, by the widths of Times New Roman
 NATION_TEXT: Final = "CỘNG HÒA XÃ HỘI CHỦ NGHĨA VIỆT NAM"
 MOTTO_TEXT: Final = "Độc lập - Tự do - Hạnh phúc"
-_CAPITAL_EM: Final = 0.72  # mean width of a capital in bold; the rule may be a third to a half of the line
+_CAPITAL_EM: Final = 0.62  # mean width of a capital in bold; the rule may be a third to a half of the line
 _ALIGN: Final = {
     "left": WD_ALIGN_PARAGRAPH.LEFT,
     "centre": WD_ALIGN_PARAGRAPH.CENTER,
@@ -130,7 +130,7 @@ class _Writer:
     def _head(self, document: Document) -> None:
         head = document.head
         table = self._doc.add_table(rows=1, cols=2)
-        _fix_widths(table, (HEAD_LEFT, HEAD_RIGHT))
+        _fix_widths(table, (HEAD_LEFT, HEAD_RIGHT), margin=0)
         left, right = table.rows[0].cells
         parent = left.paragraphs[0]
         _tight(parent, "centre")
@@ -362,7 +362,8 @@ def _field(paragraph: WordParagraph, code: str, size: float) -> None:
         run._r.append(mark)
 
 
-def _fix_widths(table: Any, widths: tuple[Length, ...]) -> None:
+def _fix_widths(table: Any, widths: tuple[Length, ...], margin: int = 45) -> None:
+    """Give the columns their widths, and the cells a margin to either side in twentieths of a point."""
     table.autofit = False
     table.alignment = WD_TABLE_ALIGNMENT.CENTER
     for column, width in zip(table.columns, widths, strict=True):
@@ -374,10 +375,10 @@ def _fix_widths(table: Any, widths: tuple[Length, ...]) -> None:
     if properties.find(qn("w:tblCellMar")) is None:
         margins = OxmlElement("w:tblCellMar")
         for side in ("left", "right"):
-            margin = OxmlElement(f"w:{side}")
-            margin.set(qn("w:w"), "45")
-            margin.set(qn("w:type"), "dxa")
-            margins.append(margin)
+            mark = OxmlElement(f"w:{side}")
+            mark.set(qn("w:w"), str(margin))
+            mark.set(qn("w:type"), "dxa")
+            margins.append(mark)
         look = properties.find(qn("w:tblLook"))
         if look is None:
             properties.append(margins)

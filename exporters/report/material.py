@@ -16,7 +16,7 @@ from monitor.series import Point
 Series = Mapping[str, Sequence[Point]]
 
 _STEPS: Final = tuple(timedelta(minutes=m) for m in (1, 5, 10, 15, 30, 60, 180, 360, 1440))
-_BINS: Final = 700  # more would be finer than a page prints
+_BINS: Final = 350  # more would be finer than a page prints
 AROUND_PEAK: Final = timedelta(hours=2)
 CURVES: Final = 6  # panels of a chart
 
