@@ -204,6 +204,10 @@ class Tools:
         found: T = tool
         return found
 
+    def put(self, tool: object) -> None:
+        """Give the one of its type, made by whoever owns the tools; for those that need to know a file or a peer."""
+        self._made[type(tool)] = tool
+
     def close(self) -> None:
         """Close every tool that can be closed, and forget all."""
         for tool in self._made.values():
@@ -294,7 +298,7 @@ class Reading:
 class Value:
     """A number or text that a probe may report; `help` becomes the metric's help and the manual's line."""
 
-    name: str  # ends in its unit: _s _ratio _bytes _count _code _timestamp_s _score; texts need none
+    name: str  # ends in its unit: _s _ratio _bytes _bps _count _code _timestamp_s _score; texts need none
     help: str
 
 

@@ -32,6 +32,7 @@ from monitor.pipeline import Pipeline
 from monitor.scheduler import Scheduler
 from monitor.sealer import Sealer
 from probes.base import Tools, utc_now
+from probes.byte_budget import ByteBudget
 from thongsuot.notify import keep_alive, notify
 
 log = logging.getLogger(__name__)
@@ -221,6 +222,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     board = Board(plan, now, queue_limit=RESULTS_LIMIT)
     results: asyncio.Queue[Result] = asyncio.Queue(RESULTS_LIMIT)
     tools, wake = Tools(), asyncio.Event()
+    tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
     scheduler = Scheduler(plan.targets(), results, board, tools)
     pipeline = Pipeline(
         plan,

@@ -16,7 +16,7 @@ from probes import PROBES
 from probes.base import ProbeSettings
 
 SAMPLES = Path(config.__file__).parent / "samples" / "checks"
-UNITS = ("_s", "_ratio", "_bytes", "_count", "_code", "_timestamp_s", "_score")
+UNITS = ("_s", "_ratio", "_bytes", "_bps", "_count", "_code", "_timestamp_s", "_score")
 HEAD = """\
 site: {id: lang-son, name: Lạng Sơn}
 paths:

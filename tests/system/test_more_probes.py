@@ -5,6 +5,7 @@ from __future__ import annotations
 from probes import PROBES
 from probes.base import Fault, Path, Reading
 from tests.probes.probing import run_probe
+from tests.servers import Certificates
 from tests.system.servers_web import Nginx
 
 PLUGINS = "/usr/lib/nagios/plugins"
@@ -13,7 +14,7 @@ PLUGINS = "/usr/lib/nagios/plugins"
 class TestExec:
     async def check(self, *words: str, path: Path | None = None) -> Reading:
         command = [f"{PLUGINS}/{words[0]}", *words[1:]]
-        return await run_probe(PROBES["exec"], timeout_s=8.0, path=path, command=command)  # type: ignore[arg-type]
+        return await run_probe(PROBES["exec"], timeout_s=8.0, path=path, command=command)
 
     async def test_check_tcp_says_what_the_port_does(self, shared_nginx: Nginx) -> None:
         port = str(shared_nginx.port)
@@ -53,3 +54,33 @@ class TestExec:
         assert reading.fault is None, reading.detail
         assert reading.values["perf_pl_ratio"] == 0
         assert reading.values["perf_rta_s"] < 0.5
+
+
+class TestThroughput:
+    async def fetch(self, url: str, **more: object) -> Reading:
+        return await run_probe(PROBES["throughput"], timeout_s=6.0, url=url, **more)  # type: ignore[arg-type]
+
+    async def test_a_file_of_nginx_comes_whole_by_http_and_https(
+        self, shared_nginx: Nginx, certificates: Certificates
+    ) -> None:
+        plain = await self.fetch(shared_nginx.url("/big.txt"), seconds="4s")
+        assert plain.fault is None, plain.detail
+        assert plain.values["content_bytes"] == 3 << 20
+        assert plain.values["rate_bps"] > 10e6
+        ca_file = str(certificates.ca_file)
+        safe = await self.fetch(shared_nginx.https_url("/big.txt"), seconds="4s", ca_file=ca_file)
+        assert safe.fault is None, safe.detail
+        assert safe.values["content_bytes"] == 3 << 20
+        assert 0 < safe.values["wire_bytes"] - (3 << 20) < 100_000
+        assert safe.phases["tls"] > 0
+
+    async def test_nginx_sends_no_more_than_was_asked_for(self, shared_nginx: Nginx) -> None:
+        reading = await self.fetch(shared_nginx.url("/big.txt"), max_size="1MB")
+        assert reading.values["status_code"] == 206
+        assert reading.values["content_bytes"] == 1_000_000
+        assert reading.values["wire_bytes"] < 1_001_000
+
+    async def test_a_line_that_is_throttled_is_slow(self, shared_nginx: Nginx) -> None:
+        slow = await self.fetch(shared_nginx.url("/slow.txt"), seconds="1s")
+        assert slow.fault is Fault.TIMEOUT
+        assert slow.detail.endswith(" bytes came within 1 s")
