@@ -7,7 +7,9 @@ another journal made (the disk was lost, or there is only the evidence) everythi
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +23,7 @@ from monitor.rows import to_ms
 if TYPE_CHECKING:
     from monitor.segments import Answers
 
+READERS = 2  # files read at a time: most of the work is outside of the interpreter
 _HOUR_MS = 3_600_000
 _TABLES = {"run": "runs", "clock": "clock", "change": "changes", "gap": "gaps", "incident": "incidents"}
 
@@ -64,10 +67,19 @@ class Archive:
 
         start, end = to_ms(period.start), to_ms(period.end)
         width = max(end - start, 1) if step is None else step // timedelta(milliseconds=1)
+        files = []
         for link in self._standing:
             first, last = (_ms(link.fields[name]) for name in ("first", "last"))
             if first < end and last >= start:
-                yield segments.read_answers(self._file(link), start, end, width)
+                files.append(self._file(link))
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead: deque[Future[list[Answers]]] = deque()
+            for file in files:
+                ahead.append(pool.submit(segments.read_answers, file, start, end, width))
+                if len(ahead) > 2 * READERS:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
 
     def slots(self, period: Window) -> Iterator[tuple[str, int, int, int, int, int]]:
         """Give the sealed ledger of the hours that touch a period: check, hour_ms, done, late, skipped, lost."""
