@@ -17,10 +17,11 @@ from typing import Final
 
 from config.plan import EventPlan, Plan, Target, Window
 from monitor.board import Board
-from monitor.journal import Journal
+from monitor.journal import Journal, JournalError
 from monitor.model import SIMULATED, Result, SlotCount
 from monitor.pipeline import Pipeline
 from monitor.scheduler import next_slot
+from monitor.sealer import Sealer
 from thongsuot.scenario import Scenario, World, part, running, spans
 
 GATHER_S: Final = 20.0  # good results of this long go through together; a bad one goes through at once
@@ -110,6 +111,9 @@ async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, 
     try:
         for window in lives:
             done += await _live(_Run(plan, world, window, window.start), journal, seed)
+        sealer = Sealer(plan, journal, Board(plan, whole.start), clock=lambda: whole.end, pause_s=0)
+        if trouble := await sealer.seal_simulated():
+            raise JournalError(f"the evidence cannot be sealed: {trouble}")
     finally:
         await journal.close()
     return Outcome(done, len(lives), whole)
