@@ -57,8 +57,8 @@ class Times:
     prometheus_s: float  # 0: no Prometheus
 
 
-FULL: Final = Times(rounds=3, warm_s=8.0, window_s=20.0, kind_window_s=10.0, prometheus_s=20.0)
-QUICK: Final = Times(rounds=1, warm_s=6.0, window_s=20.0, kind_window_s=0.0, prometheus_s=10.0)
+FULL: Final = Times(rounds=3, warm_s=6.0, window_s=15.0, kind_window_s=15.0, prometheus_s=20.0)
+QUICK: Final = Times(rounds=1, warm_s=6.0, window_s=15.0, kind_window_s=0.0, prometheus_s=10.0)
 
 
 def row(name: str, unit: str, ours: float, peer: float | None = None, peer_name: str = "", *, detail: str = "") -> Row:
