@@ -20,7 +20,7 @@ PREFIX ?= /opt/thongsuot
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help run test check bench score docs install uninstall clean packages-run packages-test
+.PHONY: help run test check bench score docs install uninstall clean examples packages-run packages-test
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -49,6 +49,9 @@ docs: $(DEVELOPMENT) ## Write again what is generated: schema, manual, dashboard
 	@$(BIN)/python -m exporters.metrics_manual
 	@$(BIN)/python -m exporters.rules
 	@$(BIN)/python -m exporters.dashboards
+
+examples: $(RUNTIME) ## Write docs/examples again, from simulated evidence
+	@scripts/make-examples.sh $(ARGS)
 
 install: packages-run ## Install as a service: PREFIX=/opt/thongsuot DESTDIR= PYTHON=/usr/bin/python3
 	@scripts/install.sh install
