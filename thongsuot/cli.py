@@ -29,7 +29,7 @@ from monitor.journal import JournalError
 from probes import PROBES
 from probes.base import Path as Uplink
 from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
-from thongsuot import daemon, once, reports
+from thongsuot import daemon, import_blackbox, once, reports
 from thongsuot.daemon import DaemonInfo, StartError
 from thongsuot.replay_commands import replay_app, simulate_app
 
@@ -50,6 +50,8 @@ alerts_app = typer.Typer(no_args_is_help=True, help="Messages to the people on d
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(replay_app, name="replay")
 app.add_typer(simulate_app, name="simulate")
+import_app = typer.Typer(no_args_is_help=True, help="From another tool's files to a province file.")
+app.add_typer(import_app, name="import")
 
 log = logging.getLogger("thongsuot")
 
@@ -356,6 +358,33 @@ def alerts_test(config: ConfigArg) -> None:
         return all(o.ok for o in outcomes)
 
     raise typer.Exit(WELL if _run_loop(send()) else NOT_WELL)
+
+
+@import_app.command("blackbox")
+def import_blackbox_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="blackbox_exporter's configuration.")],
+    targets: Annotated[list[Path], typer.Option("--targets", help="Targets as file_sd_configs names them.")],
+    out: Annotated[Path | None, typer.Option("--out", help="The province file; standard output without it.")] = None,
+    module: Annotated[str, typer.Option(help="Module of targets whose labels name none.")] = "http_2xx",
+    site_id: Annotated[str, typer.Option("--site-id", help="For site.id.")] = "tinh",
+    site_name: Annotated[str, typer.Option("--site-name", help="For site.name.")] = "Tỉnh (chưa đặt tên)",
+) -> None:
+    """Write a province file from a blackbox_exporter's modules and targets; say what could not be translated."""
+    try:
+        asked = [one for name in targets for one in import_blackbox.read_targets(name, module)]
+        imported = import_blackbox.build(file, asked, site_id=site_id, site_name=site_name)
+    except ConfigError as exc:
+        _end(REFUSED, str(exc))
+    for note in imported.notes:
+        _say(note)
+    if out is None:
+        print(imported.text, end="")
+    else:
+        try:
+            out.write_text(imported.text, "utf-8")
+        except OSError as exc:
+            _end(NOT_WELL, f"{out}: {exc.strerror or exc}")
+    _say(f"{imported.checks} of {len(asked)} targets became checks")
 
 
 @app.command()
