@@ -1,4 +1,7 @@
-"""All the files of a report, by format: figures for programs and spreadsheets, documents for the office."""
+"""All the files of a report, by format: figures for programs and spreadsheets, documents for the office.
+
+What writes Word, PDF and Excel is imported when it is asked for: its libraries are large, and the daemon needs none.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.report import docx, files, incident_report, pdf, post_event, windows, xlsx
+from exporters.report import files, incident_report, post_event, windows
 from exporters.report.document import Document
 from exporters.report.figures import as_json
 from exporters.report.material import Material
@@ -49,14 +52,20 @@ def _json(material: Material) -> dict[str, Any]:
 
 
 def _words(material: Material) -> Mapping[str, bytes]:
+    from exporters.report import docx, pdf
+
     return {f"{name}.docx": docx.write(document, pdf.draw) for name, document in documents(material).items()}
 
 
 def _print(material: Material) -> Mapping[str, bytes]:
+    from exporters.report import pdf
+
     return {f"{name}.pdf": pdf.write(document) for name, document in documents(material).items()}
 
 
 def _book(material: Material) -> Mapping[str, bytes]:
+    from exporters.report import xlsx
+
     return {f"{INCIDENT if material.incident else REPORT}.xlsx": xlsx.write(material)}
 
 
