@@ -146,11 +146,12 @@ class Judge:
             references: how the references on our side of the path stand; those of an earlier time do not count.
         """
         said: list[Saying] = []
-        for found in self._binner.closed(now):
-            said.extend(self._take(found, now, references))
-        before, self._before = self._before, None
-        if before is not None:
-            said.extend(self._judge_run(before, now, stood=True))
+        if now >= self._binner.end:
+            for found in self._binner.closed(now):
+                said.extend(self._take(found, now, references))
+        if self._before is not None:
+            said.extend(self._judge_run(self._before, now, stood=True))
+            self._before = None
         run = self._run
         if run.count:
             said.extend(self._judge_run(run, now, stood=self._has_stood(run, run.last)))
