@@ -45,7 +45,8 @@ class CheckView:
     since: datetime | None = None
     detail: str = ""  # why it is not up, or why it is unknown
     last: Result | None = None
-    suspect: bool = False  # a streak has begun and is not confirmed
+    suspect: bool = False  # a streak has begun, or a queue seems to stand, and is not confirmed
+    queue_delay_s: float | None = None  # standing above the path's floor; None while learning or not measured
     flapping: bool = False
     faults: dict[str, int] = field(default_factory=dict)  # finished probes by fault, "none" for good
     rtt: Histogram = field(default_factory=lambda: Histogram(RTT_BUCKETS_S))

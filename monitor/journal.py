@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from importlib import resources
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+import orjson
 from pydantic import TypeAdapter
 
 from monitor.judge.outage import Memory
@@ -71,6 +72,7 @@ class Batch:
     gaps: list[Gap] = field(default_factory=list)  # opened (end None) or complete
     gaps_closed: dict[str, datetime] = field(default_factory=dict)  # check -> end of its open gap
     memories: dict[str, Memory] = field(default_factory=dict)
+    queues: dict[str, Mapping[str, Any]] = field(default_factory=dict)  # what the judges of congestion remember
     incidents: dict[int, Incident] = field(default_factory=dict)
     duties: list[Duty] = field(default_factory=list)
     slots: Sequence[SlotCount] = ()
@@ -88,6 +90,7 @@ class Recovered:
     next_incident: int
     alive: datetime | None  # last transaction of the run before; None when there was none
     stopped: bool  # whether that run ended by itself
+    queues: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the judges of congestion remember
 
 
 class Journal:
@@ -230,6 +233,10 @@ class Journal:
             [(site, check, _MEMORY.dump_json(m).decode()) for check, m in batch.memories.items()],
         )
         db.executemany(
+            "INSERT OR REPLACE INTO queues VALUES (?, ?, ?)",
+            [(site, check, orjson.dumps(state).decode()) for check, state in batch.queues.items()],
+        )
+        db.executemany(
             # Not OR REPLACE: that would let a second open incident of a subject delete the first.
             "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " state = excluded.state, began_ms = excluded.began_ms, confirmed_ms = excluded.confirmed_ms,"
@@ -288,6 +295,7 @@ class Journal:
             "SELECT alive_ms, stopped_ms FROM runs WHERE site = ? ORDER BY id DESC LIMIT 1", (site,)
         ).fetchone()
         memories = db.execute("SELECT check_name, body FROM memories WHERE site = ?", (site,)).fetchall()
+        queues = db.execute("SELECT check_name, body FROM queues WHERE site = ?", (site,)).fetchall()
         gaps = db.execute(
             "SELECT check_name, start_ms, cause FROM gaps WHERE site = ? AND end_ms IS NULL", (site,)
         ).fetchall()
@@ -305,6 +313,7 @@ class Journal:
             next_incident=db.execute("SELECT coalesce(max(id), 0) + 1 FROM incidents").fetchone()[0],
             alive=from_ms(run[0]) if run else None,
             stopped=bool(run and run[1] is not None),
+            queues={name: orjson.loads(body) for name, body in queues},
         )
 
     def _incidents(self, where: str, limit: int) -> list[Incident]:

@@ -18,8 +18,10 @@ from monitor.board import Board
 from monitor.duty import DutyBook
 from monitor.journal import Batch, Journal, JournalBusyError, Recovered
 from monitor.judge import outage
+from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
 from monitor.model import Change, Gap, Result, SlotCount, State
+from monitor.queues import Queue, began_at, ended_at, sentence
 from monitor.scene import LiveScene
 from monitor.track import Track, sample_of
 from probes.base import utc_now
@@ -95,6 +97,8 @@ class Pipeline:
                 continue
             track.memory = recovered.memories.get(name, track.memory)
             track.gap = gap
+            if name in recovered.queues:
+                track.queue = Queue(recovered.queues[name])
             if gap is None and not reloaded:
                 # Also of a check that is not judged yet: its verdict may be dated before the stop.
                 self._open_gap(track, recovered.alive or now, "off", batch)
@@ -221,6 +225,39 @@ class Pipeline:
             self._request(track.target.id, wait.total_seconds())
         if track.memory_changed():
             batch.memories[track.target.id] = track.memory
+        self._weigh_queue(track, result, batch)
+
+    def _weigh_queue(self, track: Track, result: Result, batch: Batch) -> None:
+        """Feed the judge of congestion, and record what it begins, ends or takes back."""
+        queue, before = track.queue, track.queue.episode
+        closed = queue.take(result, self._scene.near_queues(track))
+        after = queue.episode
+        if before is not None and after is None:
+            # Closed, or found to be a longer route: then it never was congestion.
+            self._end_congestion(track, ended_at(closed) if closed else began_at(before), batch)
+        elif after is not None and (before is None or before.cause is not after.cause):
+            self._begin_congestion(track, after, batch)
+        if queue.worth_keeping(result.started_at):
+            batch.queues[track.target.id] = queue.state()
+
+    def _begin_congestion(self, track: Track, episode: Episode, batch: Batch) -> None:
+        since = track.memory.since
+        if since is None or track.believed is not State.CONGESTED:
+            return  # down, or not judged yet: said when it answers again
+        track.queue_since = max(began_at(episode), since)
+        self._change(track, State.CONGESTED, track.queue_since, sentence(episode), batch)
+
+    def _end_congestion(self, track: Track, at: datetime, batch: Batch) -> None:
+        since = track.memory.since
+        if since is None or track.memory.state not in (State.UP, State.DEGRADED):
+            return
+        track.queue_since = max(at, since)
+        self._change(track, track.memory.state, track.queue_since, "", batch)
+
+    def _change(self, track: Track, state: State, at: datetime, detail: str, batch: Batch) -> None:
+        site, name = self._plan.site.id, track.target.id
+        batch.changes.append(Change(site, name, state, at, self._clock(), at, detail=detail))
+        log.info("%s is %s since %s %s", name, state, at.isoformat(), detail)
 
     def _decide(self, track: Track, batch: Batch) -> None:
         found = outage.verdict(track.memory, track.target.policy)
@@ -252,6 +289,8 @@ class Pipeline:
         track.because = change.detail
         batch.changes.append(change)
         log.info("%s is %s since %s %s", change.subject, change.state, change.at.isoformat(), change.detail)
+        if track.queue.episode is not None:
+            self._begin_congestion(track, track.queue.episode, batch)
 
     def _settle_held(self, batch: Batch) -> None:
         for check in list(self._held):

@@ -13,6 +13,7 @@ from typing import Final
 from config.plan import Plan, ServicePlan
 from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
+from monitor.judge.episode import Standing
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
 from monitor.model import OWN_FAULT, SUSPECT, Change, Evidence, Incident, State
@@ -136,6 +137,11 @@ class LiveScene:
         path = track.target.path_id if track.target.path_id in self._paths else ""
         return [t for t in self._references if t.target.path_id == path]
 
+    def near_queues(self, track: Track) -> list[Standing]:
+        """Return how the near references of a check's path stand: what queues there, queues on our side."""
+        near = (w for w in self.witnesses_of(track) if w.target.near and w is not track)
+        return [standing for w in near if (standing := w.queue.judge.standing())]
+
     def needed_by(self, track: Track) -> list[Track]:
         """Return the checks of what the check's service needs directly."""
         if track.is_reference:
@@ -158,9 +164,7 @@ class LiveScene:
 
     def _failing_share(self, but: str = "") -> float:
         """Return the share of services that fail beside the one in question, `but` or any one that fails."""
-        failing = {
-            s.plan.id for s in self._services.values() if any(t.failing or t.local_streak > 0 for t in s.tracks)
-        }
+        failing = {s.plan.id for s in self._services.values() if any(t.failing or t.local_streak > 0 for t in s.tracks)}
         others = len(self._services) - 1
         if others < 1:
             return 1.0 if failing or not self._services else 0.0
@@ -222,7 +226,7 @@ def _evidence(tracks: Iterable[Track]) -> list[Evidence]:
             at=r.started_at,
             state=SUSPECT if t.memory.suspect else t.state.value,
             fault=r.reading.fault or "",
-            detail=r.reading.detail,
+            detail=r.reading.detail or (t.reason() if t.state is State.CONGESTED else ""),
             kind=t.target.probe.kind,
         )
         for t, r in asked

@@ -13,6 +13,7 @@ from monitor.judge.observer import Witness
 from monitor.judge.outage import Memory, Sample
 from monitor.judge.service import NEVER, Since
 from monitor.model import Gap, Result, State
+from monitor.queues import Queue, sentence
 
 LOCAL_STREAK: Final = 2  # results in a row that we could not measure, from which on it is believed
 
@@ -51,6 +52,8 @@ class Track:
     local_since: datetime | None = None  # the first of them
     because: str = ""  # detail of the result that decided the believed state
     shown: Since | None = None
+    queue: Queue = field(default_factory=Queue)
+    queue_since: datetime | None = None  # when congestion last began or ended
     _written: tuple[object, ...] = _kept(Memory())
 
     @property
@@ -61,7 +64,14 @@ class Track:
     @property
     def state(self) -> State:
         """What is so: the believed state, or UNKNOWN while not observed."""
-        return State.UNKNOWN if self.gap is not None else self.memory.state
+        return State.UNKNOWN if self.gap is not None else self.believed
+
+    @property
+    def believed(self) -> State:
+        """What is believed of the check, observed just now or not. A queue matters only while something answers."""
+        if self.queue.episode is not None and self.memory.state in (State.UP, State.DEGRADED):
+            return State.CONGESTED
+        return self.memory.state
 
     def note_local(self, at: datetime | None) -> None:
         """Count a result in which we could not measure, started at `at`; None is one in which we could."""
@@ -83,7 +93,7 @@ class Track:
         state = self.state
         if self.shown is not None and self.shown.state is state:
             return
-        at = self.gap.start if self.gap else self.memory.since
+        at = self.gap.start if self.gap else max(filter(None, (self.memory.since, self.queue_since)), default=None)
         if self.shown is not None and self.shown.state is State.UNKNOWN and at is not None:
             # Seen again: the believed state may be older than the gap it shows through after.
             at = max(at, self.last_started or at) if self.memory.state is not State.DOWN else at
@@ -96,7 +106,8 @@ class Track:
         since = self.shown.at if self.shown else None
         changed = (view.state, view.since, view.suspect) != (shown.state, since, self.memory.suspect)
         view.state, view.since = shown.state, since
-        view.suspect, view.flapping = self.memory.suspect, self.memory.flapping
+        view.suspect = self.memory.suspect or self.queue.suspected
+        view.flapping = self.memory.flapping
         view.detail = self.reason()
         return changed
 
@@ -106,12 +117,16 @@ class Track:
             return self.gap.cause
         if self.last is not None and self.last.reading.fault is not None:
             return self.last.reading.detail or str(self.last.reading.fault)
+        if self.state is State.CONGESTED and self.queue.episode is not None:
+            return sentence(self.queue.episode)
         return "" if self.state is State.UP else self.because
 
     def show_result(self, view: CheckView, result: Result, *, seen: bool) -> None:
         """Count a result on the board."""
         reading = result.reading
         view.last = result
+        standing = self.queue.judge.standing()
+        view.queue_delay_s = None if standing is None else max(standing.queue_s, 0.0)
         name = reading.fault or "none"
         view.faults[name] = view.faults.get(name, 0) + 1
         if result.attempt == 0:
