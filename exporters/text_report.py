@@ -91,17 +91,25 @@ def milliseconds(seconds: float | None) -> str:
 
 def at_least(ratio: float, digits: int) -> str:
     """Return a share as a percentage, rounded down."""
-    if ratio >= 1.0:
-        return "100%"
-    scale = 10**digits
-    return number(math.floor(ratio * 100 * scale + 1e-9) / scale, digits) + "%"
+    return "100%" if ratio >= 1.0 else number(100 * floor_share(ratio, digits), digits) + "%"
 
 
 def at_most(ratio: float, digits: int) -> str:
     """Return a share as a percentage, rounded up, at most 100 %."""
-    scale = 10**digits
-    found = math.ceil(ratio * 100 * scale - 1e-9) / scale
-    return number(found, digits) + "%" if found < 100.0 else "100%"
+    found = ceil_share(ratio, digits)
+    return "100%" if found >= 1.0 else number(100 * found, digits) + "%"
+
+
+def floor_share(ratio: float, digits: int) -> float:
+    """Return a share rounded down to so many decimals of a percentage."""
+    scale = 10.0 ** (digits + 2)
+    return math.floor(ratio * scale + 1e-9) / scale
+
+
+def ceil_share(ratio: float, digits: int) -> float:
+    """Return a share rounded up to so many decimals of a percentage."""
+    scale = 10.0 ** (digits + 2)
+    return math.ceil(ratio * scale - 1e-9) / scale
 
 
 def availability(account: Account, resolution_s: float, rounds: int) -> str:

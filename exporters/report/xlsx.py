@@ -15,19 +15,19 @@ from zoneinfo import ZoneInfo
 import xlsxwriter
 
 from config.calendar import days_of, lunar_label
-from config.plan import ServiceKind
+from config.plan import ServiceKind, ServicePlan, Window
 from exporters import text_report as words
 from exporters.report import claims, tables
 from exporters.report.archive import steady_zip
-from exporters.report.figures import PERCENTILES, Figures, percentile, within
+from exporters.report.figures import PERCENTILES, Figures, percentile, slowest_s, within
 from exporters.report.letter import SIMULATED_BANNER
 from exporters.report.material import Material, charted, main_check
 from exporters.text import fault_phrase, kind_word, state_word
-from monitor.availability import Account
+from monitor.availability import Account, failure_bound, percent_digits
 from monitor.model import State
 
 _SECONDS: Final = "#,##0"
-_SHARE: Final = "0.0000%"
+_SHARE: Final = "0.00%"
 _TIME: Final = "dd/mm/yyyy hh:mm:ss"
 _MS: Final = "#,##0.0"
 _WIDEST: Final = 48  # characters
@@ -41,7 +41,15 @@ class Head:
     form: str = "General"
 
 
-Row = Sequence[str | float | datetime | None]
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A number with a form of its own, not its column's."""
+
+    value: float
+    form: str
+
+
+Row = Sequence[str | float | datetime | Shown | None]
 _ACCOUNT: Final = (
     *(Head(f"{state_word(s).capitalize()} (giây)", _SECONDS) for s in State),
     Head("Độ khả dụng", _SHARE),
@@ -124,7 +132,7 @@ class _Book:
                 (
                     service.name,
                     kind_word(service.kind),
-                    *_account(account),
+                    *_account(account, slowest_s(service, figures.period), figures.rounds(service)),
                     figures.rounds(service),
                     account.mean_repair_s,
                 )
@@ -154,7 +162,7 @@ class _Book:
                 datetime(d.day.year, d.day.month, d.day.day),  # noqa: DTZ001  Excel has no time zones
                 lunar_label(d.day),
                 s.name,
-                *_account(figures.services[s.id].account(d.window)),
+                *_service(figures, s, d.window),
             )
             for d in days_of(figures.period, self._zone)
             for s in figures.plan.services
@@ -171,7 +179,7 @@ class _Book:
                     self._local(window.start),
                     self._local(window.end),
                     s.name,
-                    *_account(figures.services[s.id].account(window)),
+                    *_service(figures, s, window),
                 )
                 for s in figures.plan.services
                 if not peak.services or s.id in peak.services
@@ -204,7 +212,11 @@ class _Book:
                     target.probe.kind,
                     target.path.name if target.path else "mặc định",
                     target.every_s,
-                    *_account(figures.checks[target.id].account(figures.period)),
+                    *_account(
+                        figures.checks[target.id].account(figures.period),
+                        target.every_s,
+                        found.good + found.bad if found else 0,
+                    ),
                     *(_ms(percentile(ordered, p)) for p in PERCENTILES),
                     *(
                         (found.good, found.bad, found.blind, found.echoes_sent, found.echoes_lost)
@@ -381,12 +393,19 @@ class _Book:
             for column, (head, value) in enumerate(zip(heads, row, strict=True)):
                 self._cell(sheet, number, column, value, head.form)
         sheet.freeze_panes(1, 1)
+        sheet.set_row(0, 45)
+        sheet.set_landscape()
+        sheet.set_paper(9)  # A4
+        sheet.fit_to_pages(1, 0)
+        sheet.repeat_rows(0)
         sheet.autofilter(0, 0, max(len(rows), 1), len(heads) - 1)
         return sheet
 
     def _cell(self, sheet: Any, row: int, column: int, value: object, form: str) -> None:
         if isinstance(value, str):
             sheet.write_string(row, column, value)
+        elif isinstance(value, Shown):
+            sheet.write_number(row, column, value.value, self._form(value.form))
         elif isinstance(value, datetime):
             sheet.write_datetime(row, column, value, self._form(form if form != "General" else _TIME))
         elif isinstance(value, int | float):
@@ -402,15 +421,31 @@ class _Book:
         return at.astimezone(self._zone).replace(tzinfo=None)
 
 
-def _account(account: Account) -> tuple[str | float | None, ...]:
+def _service(figures: Figures, service: ServicePlan, window: Window) -> tuple[str | float | Shown | None, ...]:
+    account = figures.services[service.id].account(window)
+    return _account(account, slowest_s(service, window), figures.rounds(service, window))
+
+
+def _account(account: Account, resolution_s: float, rounds: int) -> tuple[str | float | Shown | None, ...]:
+    """Return the cells of an account: shares as in the report, with the decimals that the interval carries."""
     share = account.share
+    window_s = (account.window.end - account.window.start).total_seconds()
+    digits = percent_digits(resolution_s, window_s)
+    form = "0." + "0" * digits + "%" if digits else "0%"
+    flawless = share.value is not None and share.value >= 1.0
+    doubt = failure_bound(rounds) if flawless else 0.0
+
+    def down(value: float | None) -> Shown | None:
+        return None if value is None else Shown(words.floor_share(value * (1.0 - doubt), digits), form)
+
+    grounds = words.NOT_ENOUGH_WORDS if not share.enough else "đủ; cận dưới 95%" if flawless else "đủ"
     return (
         *(account.seconds[s] for s in State),
-        share.value,
-        share.least,
-        share.most,
-        share.coverage,
-        "đủ" if share.enough else words.NOT_ENOUGH_WORDS,
+        down(share.value) if share.enough else None,
+        down(share.least),
+        None if share.most is None else Shown(words.ceil_share(share.most, digits), form),
+        words.floor_share(share.coverage, 2),
+        grounds,
         account.outages,
         account.longest_s,
         account.down_least_s,
