@@ -17,7 +17,6 @@ ALERT_OUTCOMES: Final = ("sent", "retry", "failed", "recipient-refused")  # like
 # Declared probe values with a metric of their own; all others are `thongsuot_probe_value`.
 VALUE_METRICS: Final = {
     "tls_not_after_timestamp_s": "thongsuot_tls_not_after_timestamp_seconds",
-    "queue_delay_s": "thongsuot_queue_delay_seconds",
 }
 
 
@@ -85,7 +84,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("loss_ratio", CHECK_LABELS, "Share of the last round's echoes that were lost, 0 to 1."),
     _counter("echoes_sent_total", CHECK_LABELS, "Echoes sent by checks that count packets."),
     _counter("echoes_lost_total", CHECK_LABELS, "Echoes that never came back."),
-    _gauge("queue_delay_seconds", CHECK_LABELS, "Delay above the path's own baseline; absent where none is known."),
+    _gauge("queue_delay_seconds", CHECK_LABELS, "Standing delay above the path's own floor; absent while learning."),
     _gauge(
         "tls_not_after_timestamp_seconds",
         CHECK_LABELS,

@@ -190,6 +190,10 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
     _add_echoes(lines, labels, view)
     if view.last is not None and view.last.observed:
         _add_reading(lines, labels, view.last.reading)
+    if view.queue_delay_s is not None:
+        lines["thongsuot_queue_delay_seconds"].append(
+            f"thongsuot_queue_delay_seconds{{{labels}}} {view.queue_delay_s!r}\n"
+        )
 
 
 def _add_echoes(lines: _Lines, labels: str, view: CheckView) -> None:

@@ -69,9 +69,7 @@ PORTAL_READING = Reading(
     phases={"resolve": 0.01, "connect": 0.02, "tls": 0.05, "processing": 0.2, "transfer": 0.03},
     values={"status_code": 200.0, "tls_not_after_timestamp_s": 1.9e9, "body_bytes": 5120.0},
 )
-PING_READING = Reading(
-    None, "", 0.03, values={"rtt_median_s": 0.012, "queue_delay_s": 0.003}, rtts_s=(0.011, None, 0.013, 0.012)
-)
+PING_READING = Reading(None, "", 0.03, values={"rtt_median_s": 0.012}, rtts_s=(0.011, None, 0.013, 0.012))
 
 
 def full_board() -> Board:
@@ -114,6 +112,7 @@ def full_board() -> Board:
     }
     for check, reading in readings.items():
         board.checks[check].last = result(board.checks[check].target, reading)
+    board.checks["carrier-vnpt.ping"].queue_delay_s = 0.003
     _monitor_itself(board)
     advance(board)
     return board
