@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import re
+import urllib.parse
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,10 +30,11 @@ from tests.servers import (
     talk_server,
 )
 from tests.system.blackbox_differences import DIFFERENCES, Difference, Side
+from tests.system.daemon import Daemon
 from tests.system.servers import Server, free_port, http_get
 from tests.system.servers_dns import Unbound
 from tests.system.servers_mail import Postfix
-from tests.system.servers_metrics import BlackboxExporter, promtool
+from tests.system.servers_metrics import BlackboxExporter, Prometheus, promtool
 from tests.system.servers_web import Nginx
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(60)]
@@ -572,3 +574,50 @@ def test_the_document_lists_every_difference() -> None:
     text = DOCUMENT.read_text("utf-8").partition("\n## Differences from ")[2]
     listed = [line for line in text.splitlines() if line.startswith("| `probe_")]
     assert listed == [row.row for row in DIFFERENCES]
+
+
+PROVINCE: Final = """
+site: {{id: lang-son, name: Lạng Sơn}}
+blackbox: {{modules: modules.yml, allow: ["127.0.0.9"]}}
+services:
+  portal: {{checks: {{page: {{probe: http, url: "{url}", every: 10s, timeout: 5s}}}}}}
+"""
+SCRAPE: Final = """
+global: {{scrape_interval: 3s}}
+scrape_configs:
+  - job_name: blackbox
+    metrics_path: /probe
+    params: {{module: [http_2xx]}}
+    static_configs: [{{targets: ["{target}"]}}]
+    relabel_configs:
+      - {{source_labels: [__address__], target_label: __param_target}}
+      - {{source_labels: [__param_target], target_label: instance}}
+      - {{target_label: __address__, replacement: "{host}:{port}"}}
+"""
+
+
+class ProbingDaemon(Daemon):
+    """A daemon with a file of modules beside its configuration."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.write("modules.yml", "modules: {http_2xx: {prober: http, timeout: 5s}}")
+
+
+def test_a_prometheus_needs_nothing_but_a_new_address(shared_nginx: Nginx) -> None:
+    with ProbingDaemon(PROVINCE.format(url=shared_nginx.url())) as daemon:
+        quoted = urllib.parse.quote(shared_nginx.url(), safe="")
+        status, text = daemon.get(f"/probe?target={quoted}&module=http_2xx")
+        assert (status, figures(text)["probe_success"]) == (200, 1)
+        assert daemon.get("/probe?target=http://127.0.0.8/")[0] == 403  # neither checked nor allowed
+        assert daemon.get("/probe?target=http://127.0.0.9:1/")[0] == 200  # allowed; it fails, which is an answer
+        assert "http_2xx:" in daemon.get("/config")[1]
+        assert "blackbox_module_unknown_total 0" in daemon.get("/metrics")[1]
+
+        scrape = SCRAPE.format(target=shared_nginx.url(), host=LOOPBACK, port=daemon.port)
+        with Prometheus({}, config=scrape) as prometheus:
+            prometheus.wait_for("probe_success == 1", within_s=30)
+            found = prometheus.query("probe_http_status_code")
+            timeout = prometheus.value("probe_timeout_seconds")
+    assert [(one["metric"]["instance"], one["value"][1]) for one in found] == [(shared_nginx.url(), "200")]
+    assert timeout == 2.5  # Prometheus waits three seconds, less the offset
