@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from config.plan import Plan, ServiceKind, ServicePlan
+from config.plan import Plan, ServiceKind, ServicePlan, Window
 from exporters import text_report as words
 from exporters.report import charts, letter, tables
 from exporters.report.charts import Axis, Curve, Strip
@@ -42,6 +42,7 @@ def build(material: Material) -> Document:
     name = tables.subject_name(plan, incident)
     year = incident.began_at.astimezone(zone).year
     numbers = Numbering()
+    over = incident.ended_at or figures.period.end
     end = words.brief(incident.ended_at, zone) if incident.ended_at else "chưa kết thúc đến thời điểm lập báo cáo"
     blocks: list[Block] = [
         Paragraph(
@@ -72,7 +73,7 @@ def build(material: Material) -> Document:
     return Document(
         head=letter.letterhead(plan, "BC", material.dated, year),
         kind="BÁO CÁO ĐỘT XUẤT",
-        about=f"Sự cố của “{name}”\n{words.span(figures.period, zone)}",
+        about=f"Sự cố của “{name}”\n{words.span(Window(incident.began_at, over), zone)}",
         blocks=tuple(blocks),
         signature=letter.signature(plan),
         stamp=figures.period.end,
