@@ -195,10 +195,11 @@ class _Site:
 
     def _next_until(self, pairs: Sequence[tuple[int, int]]) -> int | None:
         where, values = _unsealed(pairs)
+        mine, of_site = self._of_site()
         oldest = self.db.execute(
             f"SELECT min(started_ms) FROM (SELECT started_ms FROM results WHERE {where}"  # noqa: S608  our own text
-            f" AND {_OF_SITE} ORDER BY rowid LIMIT 20000)",
-            (*values, self.order.site),
+            f" AND {mine} ORDER BY rowid LIMIT 20000)",
+            (*values, *of_site),
         ).fetchone()[0]
         if oldest is None:
             return None
@@ -219,22 +220,33 @@ class _Site:
         names = db.execute("SELECT no, name, path FROM checks WHERE site = ?", (self.order.site,)).fetchall()
         results = ResultColumns({number: (name, path) for number, name, path in names})
         where, values = _unsealed(pairs)
+        mine, of_site = self._of_site()
         query = (
             "SELECT check_no, slot_ms, started_ms, attempt, duration_us, fault, body FROM results"  # noqa: S608
-            f" WHERE rowid BETWEEN ? AND ? AND started_ms < ? AND {where} AND {_OF_SITE} ORDER BY rowid"
+            f" WHERE rowid BETWEEN ? AND ? AND started_ms < ? AND {where} AND {mine} ORDER BY rowid"
         )
         row = low - 1
         while row < high:
             last = min(row + STEP_ROWS, high)
             # Each step is a transaction of its own, so that the journal can be tidied meanwhile.
-            results.add(db.execute(query, (row + 1, last, until, *values, self.order.site)).fetchall())
-            earliest = db.execute(
-                "SELECT min(started_ms) FROM results WHERE rowid BETWEEN ? AND ?", (row + 1, last)
-            ).fetchone()[0]
+            found = db.execute(query, (row + 1, last, until, *values, *of_site)).fetchall()
+            results.add(found)
+            earliest = None if found else self._earliest(row + 1, last)
             row = last
             if earliest is not None and earliest >= until + DISORDER_MS:
                 break
         return results, row
+
+    def _earliest(self, low: int, high: int) -> int | None:
+        query = "SELECT min(started_ms) FROM results WHERE rowid BETWEEN ? AND ?"
+        earliest: int | None = self.db.execute(query, (low, high)).fetchone()[0]
+        return earliest
+
+    def _of_site(self) -> tuple[str, tuple[str, ...]]:
+        """SQL for the rows of this site, and its values; asked of each row only where there are others."""
+        if self.db.execute("SELECT 1 FROM checks WHERE site != ? LIMIT 1", (self.order.site,)).fetchone() is None:
+            return "1", ()
+        return "check_no IN (SELECT no FROM checks WHERE site = ?)", (self.order.site,)
 
     def _read_records(self, until: int) -> tuple[list[Record], dict[str, int]]:
         before = [n for n in self.links if n.is_segment and n.fields["journal"] == self.journal]
@@ -398,7 +410,6 @@ _TABLES: Final = (
 )
 RECORD_TABLES: Final = {table.kind: table.name for table in _TABLES} | {"slots": "slots"}
 _ENDS: Final = ("done", "late", "skipped", "lost")
-_OF_SITE: Final = "check_no IN (SELECT no FROM checks WHERE site = ?)"
 
 
 def _unsealed(pairs: Sequence[tuple[int, int]]) -> tuple[str, tuple[int, ...]]:

@@ -25,9 +25,10 @@ FORMAT: Final = 1
 METADATA_KEY: Final = b"thongsuot"
 RESULT: Final = "result"
 GROUP_ROWS: Final = 262_144  # rows of one group: what a reader of one check has to unpack at least
-# The thorough level saves a twentieth of the bytes; in an hour of millions it would cost more time than it is worth.
+# Measured: the thorough level saves a twentieth of the bytes, and packs durations better as they are; in an hour of
+# millions it would cost more time than it is worth.
 THOROUGH_LEVEL: Final = 19
-BUSY_LEVEL: Final = 9
+BUSY_LEVEL: Final = 3
 BUSY_ROWS: Final = 1_000_000
 _MOST: Final = 2**32 - 1  # microseconds a column holds: 71 minutes, longer than any time-out may be
 _STAMP: Final = pa.timestamp("ms", tz="UTC")
@@ -251,14 +252,14 @@ def write(part: Path, results: ResultColumns, records: Sequence[Record], about: 
         about: what the file says of itself: site, hour, whether it is simulated.
     """
     said = orjson.dumps({**about, "format": FORMAT}, option=orjson.OPT_SORT_KEYS)
-    rows = 0
+    rows, busy = 0, results.rows > BUSY_ROWS
     with pq.ParquetWriter(
         part,
         SCHEMA,
         compression="zstd",
-        compression_level=BUSY_LEVEL if results.rows > BUSY_ROWS else THOROUGH_LEVEL,
+        compression_level=BUSY_LEVEL if busy else THOROUGH_LEVEL,
         use_dictionary=_DICTIONARY,
-        column_encoding=_DELTA,
+        column_encoding={k: v for k, v in _DELTA.items() if busy or k != "duration_us"},
         version="2.6",
         data_page_version="2.0",
         write_page_index=False,
