@@ -325,7 +325,7 @@ def _icmp(made: Translation, module: Module, target: str, _: str) -> None:
     if icmp.ttl not in (0, 64):
         made.keys["ttl"] = icmp.ttl
     if icmp.dont_fragment:
-        made.notes.append("icmp.dont_fragment has no equal")
+        made.keys["dont_fragment"] = True
     _family(made, icmp)
 
 

@@ -49,6 +49,9 @@ class Settings(ProbeSettings):
     max_loss: float = Field(default=1.0, ge=0, le=1, description="A round that loses a greater share is bad; 1: all")
     dscp: int = Field(default=0, ge=0, le=63, description="Class of service in the IP header (RFC 2474)")
     ttl: int | None = Field(default=None, ge=1, le=255, description="TTL or hop limit; the system's own without it")
+    dont_fragment: bool = Field(
+        default=False, description="Whether an echo too big for the way fails, instead of being sent in pieces"
+    )
     family: IpFamily = Field(default=IpFamily.ANY, description="Address family")
 
 
@@ -62,7 +65,7 @@ async def run(settings: Settings, m: Measurement) -> None:
     address = (await resolve(m, settings.host, 0, settings.family))[0]
     m.fact("address", address.ip)
     wait_s = _wait_s(settings, m.timeout_s - (time.perf_counter() - began))
-    flow = Flow(address.family, m.path, settings.dscp, settings.ttl)
+    flow = Flow(address.family, m.path, settings.dscp, settings.ttl, settings.dont_fragment)
     plan = Plan(address.sockaddr, settings.count, settings.gap, wait_s, settings.size)
     outcome = await m.tools.of(Engine).round(flow, plan)
     _report(m, outcome)

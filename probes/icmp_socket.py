@@ -22,6 +22,9 @@ SO_TIMESTAMPNS_NEW: Final = 64  # 64-bit seconds on every architecture
 IPV6_HOPLIMIT: Final = 52
 _SO_ATTACH_FILTER: Final = 26
 _IP_RECVTTL: Final = 12
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_DO: Final = 2
 
 _PROGRAM: Final = FilePath(sys.executable).resolve()  # the interpreter itself: setcap refuses links
 _RECEIVE_BUFFER_BYTES: Final = 1 << 20  # chosen: some 1,000 echoes at the kernel's own accounting
@@ -34,6 +37,7 @@ class Flow(NamedTuple):
     path: Path | None
     dscp: int
     ttl: int | None  # hop limit of what we send; None is the system's own
+    dont_fragment: bool = False  # what is too big for the way is refused, not cut into pieces
 
     @property
     def version(self) -> int:
@@ -76,6 +80,8 @@ def _set_up_v4(sock: socket.socket, flow: Flow, raw: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, flow.dscp << 2)
     if flow.ttl is not None:
         sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, flow.ttl)
+    if flow.dont_fragment:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _PMTUDISC_DO)
 
 
 def _set_up_v6(sock: socket.socket, flow: Flow, raw: bool) -> None:
@@ -86,6 +92,8 @@ def _set_up_v6(sock: socket.socket, flow: Flow, raw: bool) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, flow.dscp << 2)
     if flow.ttl is not None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, flow.ttl)
+    if flow.dont_fragment:
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER, _PMTUDISC_DO)
 
 
 def open_icmp(family: socket.AddressFamily) -> tuple[socket.socket, bool]:

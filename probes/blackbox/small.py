@@ -27,7 +27,12 @@ async def probe_icmp(task: Task, m: Measurement) -> None:
     ip = await choose(task, m, task.target, module)
     size = max(module.payload_size or PAYLOAD_BYTES, LEAST_PAYLOAD_BYTES)
     settings = icmp.Settings(
-        host=ip, count=module.count, size=size, ttl=module.ttl or None, wait=min(max(m.timeout_s, 0.001), 60.0)
+        host=ip,
+        count=module.count,
+        size=size,
+        ttl=module.ttl or None,
+        wait=min(max(m.timeout_s, 0.001), 60.0),
+        dont_fragment=module.dont_fragment and ":" not in ip,  # the original sets it for IPv4 alone
     )
     task.say("Sending echoes", count=module.count, size=size)
     try:

@@ -109,7 +109,7 @@ def modules() -> dict[str, Module]:
                 "answers": {"at_least": 1, "match": ["^203[.]"], "forbid": ["127\\."]},
             },
         ),
-        ("ping", "h.vn", {"probe": "icmp", "host": "h.vn", "size": 64, "ttl": 9, "timeout": "500ms"}),
+        ("ping", "h.vn", {"probe": "icmp", "host": "h.vn", "size": 64, "ttl": 9, "dont_fragment": True, "timeout": "500ms"}),
         (
             "api",
             "api.vn",
@@ -156,7 +156,6 @@ def test_what_is_left_out_is_noted(modules: dict[str, Module]) -> None:
         "dns.validate_authority_rrs has no equal",
     ]
     assert translate(modules["api"], "a.vn", "s").notes == ["grpc.metadata: only one value of a name can be given"]
-    assert translate(modules["ping"], "a.vn", "s").notes == ["icmp.dont_fragment has no equal"]
 
 
 TARGETS = """

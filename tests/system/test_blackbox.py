@@ -15,8 +15,10 @@ from typing import Final
 import pytest
 from aiohttp import web
 
+from probes import icmp
 from tests.exporters.blackbox_endpoint import Endpoint, endpoint, figures
 from tests.probes.grpc_server import NOT_SERVING, SERVING, grpc_server
+from tests.probes.probing import run_probe
 from tests.servers import (
     LOOPBACK,
     Address,
@@ -31,6 +33,7 @@ from tests.servers import (
 )
 from tests.system.blackbox_differences import DIFFERENCES, Difference, Side
 from tests.system.daemon import Daemon
+from tests.system.namespaces import Network
 from tests.system.servers import Server, free_port, http_get
 from tests.system.servers_dns import Unbound
 from tests.system.servers_mail import Postfix
@@ -621,3 +624,25 @@ def test_a_prometheus_needs_nothing_but_a_new_address(shared_nginx: Nginx) -> No
             timeout = prometheus.value("probe_timeout_seconds")
     assert [(one["metric"]["instance"], one["value"][1]) for one in found] == [(shared_nginx.url(), "200")]
     assert timeout == 2.5  # Prometheus waits three seconds, less the offset
+
+
+@pytest.mark.parametrize(
+    ("host", "size", "whole", "good"),
+    [
+        ("address4", 1400, True, True),
+        ("address4", 3000, True, False),
+        ("address4", 3000, False, True),
+        ("address6", 3000, True, False),
+        ("address6", 3000, False, True),
+    ],
+)
+def test_an_echo_that_may_not_be_cut_fails_where_it_is_too_big(
+    network: Network, host: str, size: int, whole: bool, good: bool
+) -> None:
+    target = getattr(network.target, host)
+    reading = network.monitor.call(
+        lambda: asyncio.run(run_probe(icmp.PROBE, host=target, count=1, wait="500ms", size=size, dont_fragment=whole))
+    )
+    assert (reading.fault is None) is good, reading.detail
+    if not good:
+        assert reading.detail == f"cannot send to {target}: size {size} is more than the link takes"
