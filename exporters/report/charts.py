@@ -43,6 +43,7 @@ _HATCH: Final = (
     "</pattern></defs>"
 )
 _SERIES: Final = ("#12507b", "#c2410c")  # median, 95 %
+RESPONSE: Final = ("trung vị", "95% lượt đo không chậm hơn")
 _DAYS_NAMED: Final = 9  # with more days than this the lunar date is left out
 
 
@@ -211,16 +212,21 @@ def _legend(canvas: _Canvas, y: float, *, peaks: bool) -> None:
         canvas.text(x + 15, y + 6.5, "giờ cao điểm", size=8)
 
 
-def response(curves: Sequence[Curve], axis: Axis, step: timedelta, caption: str) -> Chart:
-    """Draw a panel a check: median and 95 % of the response time in each bin; gaps stay gaps."""
+def response(
+    curves: Sequence[Curve], axis: Axis, step: timedelta, caption: str, labels: tuple[str, ...] = RESPONSE
+) -> Chart:
+    """Draw a panel a check: median and 95 % of the response time in each bin; gaps stay gaps.
+
+    With one label only the median is drawn: points of which there is one value a bin.
+    """
     pitch, top = 44.0, 6.0
     canvas = _Canvas(top + pitch * len(curves) + 34)
     for i, curve in enumerate(curves):
-        _panel(canvas, axis, curve, step, (top + pitch * i, top + pitch * (i + 1) - 8))
+        _panel(canvas, axis, curve, (step, len(labels)), (top + pitch * i, top + pitch * (i + 1) - 8))
     bottom = top + pitch * len(curves) - 8
     _dates(canvas, axis, bottom + 9)
     y = bottom + 30
-    for x, colour, words in ((LEFT, _SERIES[0], "trung vị"), (LEFT + 70, _SERIES[1], "95% lượt đo không chậm hơn")):
+    for x, colour, words in zip((LEFT, LEFT + 70), _SERIES, labels, strict=False):
         canvas.line(x, y - 3, x + 14, y - 3, colour)
         canvas.rect(x, y - 3.8, 14, 1.6, colour)
         canvas.text(x + 17, y, words, size=8)
@@ -231,8 +237,8 @@ def response(curves: Sequence[Curve], axis: Axis, step: timedelta, caption: str)
     return canvas.chart(caption, says)
 
 
-def _panel(canvas: _Canvas, axis: Axis, curve: Curve, step: timedelta, span: tuple[float, float]) -> None:
-    top, bottom = span
+def _panel(canvas: _Canvas, axis: Axis, curve: Curve, kind: tuple[timedelta, int], span: tuple[float, float]) -> None:
+    (step, lines), (top, bottom) = kind, span
     _frame(canvas, axis, top, bottom)
     most = _ceiling(max((p.p95_s or 0.0 for p in curve.points), default=0.001))
     canvas.text(LEFT - 4, top + 16, _short(curve.name), anchor="end")
@@ -243,7 +249,7 @@ def _panel(canvas: _Canvas, axis: Axis, curve: Curve, step: timedelta, span: tup
     def y(seconds: float) -> float:
         return bottom - (bottom - top) * min(seconds / most, 1.0)
 
-    for colour, pick in ((_SERIES[1], "p95_s"), (_SERIES[0], "median_s")):
+    for colour, pick in ((_SERIES[1], "p95_s"), (_SERIES[0], "median_s"))[2 - lines :]:
         run: list[tuple[float, float]] = []
         last: datetime | None = None
         for p in curve.points:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import pairwise
 
 from config.calendar import lunar_label
 from config.plan import ServiceKind
@@ -12,9 +13,10 @@ from exporters.report import charts, claims, letter, tables
 from exporters.report.charts import Axis, Bar, Curve, Strip
 from exporters.report.document import Annex, Block, Document, Heading, Numbering, Paragraph, Style, Table
 from exporters.report.figures import Figures, percentile
-from exporters.report.material import Material, Zoom, charted, main_check
+from exporters.report.material import CURVES, Material, Zoom, charted, main_check
 from exporters.text import duration_words
 from monitor.duty import is_own_fault
+from monitor.series import Point
 
 KIND = "Báo cáo"
 
@@ -135,6 +137,7 @@ def _speed(material: Material, no: Numbering) -> list[Block]:
     caption = f"Thời gian đáp ứng, mỗi điểm là {duration_words(material.step.total_seconds())}"
     found.append(charts.response(curves, axis, material.step, no.chart(caption)))
     found += [_zoom(material, zoom, no) for zoom in material.zooms]
+    found += _queues(figures, axis, no)
     found.append(
         Paragraph(
             "Số đo được thực hiện từ trạm đo của đơn vị tới điểm công cộng của từng nhà mạng; dùng để phát hiện sự "
@@ -144,6 +147,24 @@ def _speed(material: Material, no: Numbering) -> list[Block]:
         )
     )
     return found
+
+
+def _queues(figures: Figures, axis: Axis, no: Numbering) -> list[Block]:
+    """Draw the queueing delay where somebody judged it."""
+    assessed = figures.congestion
+    names = {main_check(s).id: s.name for s in figures.plan.services}
+    curves, step = [], timedelta(days=1)
+    for path in assessed.paths.values() if assessed else ():
+        starts = [q.start for q in path.queues]
+        step = min([step, *(b - a for a, b in pairwise(starts))])
+        seconds = [(q.start, q.queue_ms / 1000) for q in path.queues]
+        points = [Point(start, 1, 0, 0, s, s, s, s, 0, 0) for start, s in seconds]
+        if points:
+            curves.append(Curve(names.get(path.check, path.check), points))
+    if not curves:
+        return []
+    caption = no.chart("Độ trễ hàng đợi: gói nhanh nhất so với mức nền của đường đo")
+    return [charts.response(curves[:CURVES], axis, step, caption, ("độ trễ hàng đợi",))]
 
 
 def _zoom(material: Material, zoom: Zoom, no: Numbering) -> Block:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from config.plan import ReportPlan, Window
 from exporters import text_report as words
 from exporters.report import claims, incident_report, post_event, tables
-from exporters.report.congestion import CongestionFigures, Verdict
+from exporters.report.congestion import CongestionFigures, QueuePoint, Verdict
 from exporters.report.document import Block, Chart, Document, Form, Heading, Numbering, Paragraph, Table
 from exporters.report.figures import Figures
 from tests.exporters.report_sample import DAY, PING, episode, figures, judged, material, province
@@ -119,6 +119,16 @@ def test_an_episode_is_told_with_its_time_its_queue_and_its_loss() -> None:
     said = whole(figures(congestion=judged(episode(600, 4000))))
     assert "ghi nhận 1 đợt nghẽn" in said
     assert "độ trễ tăng tối đa 40,0 ms trên mức nền 8,0 ms, mất 12/1000 gói: nghẽn phía nhà mạng hoặc đích" in said
+
+
+def test_queueing_delay_is_drawn_where_it_was_judged() -> None:
+    seen = judged()
+    queues = [QueuePoint(at(300.0 * i), 5.0 + i) for i in range(12)]
+    paths = {**seen.paths, PING: replace(seen.paths[PING], queues=queues)}
+    said = whole(figures(congestion=replace(seen, paths=paths)))
+    assert "Độ trễ hàng đợi: gói nhanh nhất so với mức nền của đường đo" in said
+    assert "độ trễ hàng đợi 95%: 16,0 ms, lớn nhất 16,0 ms" in said
+    assert "Độ trễ hàng đợi: gói" not in whole(figures(congestion=seen))
 
 
 def test_when_nobody_judged_the_report_says_so() -> None:
