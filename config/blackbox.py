@@ -9,6 +9,7 @@ from __future__ import annotations
 import fnmatch
 import ipaddress
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import StringIO
@@ -32,6 +33,8 @@ __all__ = ["EXPECT_LABEL", "AllowList", "Blackbox", "Job", "read_modules"]
 
 SIZE_LIMIT: Final = 4 * 1024 * 1024  # bytes of a file of modules, as of our own
 TIMEOUT_OFFSET_S: Final = 0.5  # the original's own
+
+_HOSTNAME: Final = re.compile(r"[A-Za-z0-9._:\[\]-]{1,253}")
 
 # What there is without a file of modules: the ones everybody's configuration begins with.
 BUILT_IN: Final = """\
@@ -128,7 +131,7 @@ class Blackbox:
 
         Raises:
             KeyError: there is no such module.
-            ValueError: the module defines another Host than `hostname`; the message is the original's.
+            ValueError: the module defines another Host than `hostname`, in the original's words; or it is none.
         """
         module = _for_host(self.modules[name], hostname)
         task = Task(name=name, module=module, target=target, fixed=self.fixed, allowed=allowed)
@@ -154,6 +157,8 @@ class Blackbox:
 def _for_host(module: Module, hostname: str) -> Module:
     if not hostname:
         return module
+    if not _HOSTNAME.fullmatch(hostname):  # it becomes a header: whoever asks must not write another line into it
+        raise ValueError("the parameter hostname is no host name")
     if module.prober == "tcp" and not module.tcp.tls_config.server_name:
         tls = module.tcp.tls_config.model_copy(update={"server_name": hostname})
         return module.model_copy(update={"tcp": module.tcp.model_copy(update={"tls_config": tls})})

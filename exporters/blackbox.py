@@ -24,7 +24,7 @@ from probes.base import Reading, Tools, measure, one_line, utc_now
 DEFAULT_MODULE: Final = "http_2xx"
 DEFAULT_TIMEOUT_S: Final = 120.0  # without a word of Prometheus
 LONGEST_S: Final = 3600.0  # of whatever a header asks for
-AT_ONCE: Final = 200  # probes under way together; more are turned away, and Prometheus shows it
+AT_ONCE: Final = 100  # probes under way together; more are turned away, and Prometheus shows it
 TARGET_LIMIT: Final = 4096  # characters
 _HEADER: Final = "X-Prometheus-Scrape-Timeout-Seconds"
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
@@ -100,7 +100,7 @@ class Probing:
         if why := self.blackbox.refusal(name):
             raise _TurnedAway(501, f"Module {_quoted(name)} asks for what this program does not do: {why}")
         host = self.blackbox.host(name, target)
-        if len(target) > TARGET_LIMIT or not self.allowed(host):
+        if len(target) > TARGET_LIMIT or not target.isprintable() or not self.allowed(host):
             shown = _quoted(one_line(host, 100))
             words = "neither the host of a configured check nor in blackbox.allow"
             raise _TurnedAway(403, f"Target {shown} is not allowed: {words}")

@@ -29,7 +29,7 @@ from probes.http_wire import REDIRECTS, Cookies, Response, basic_login
 from probes.net import Stream, open_stream
 
 REDIRECTS_MOST: Final = 10
-KEPT_BYTES: Final = 32 << 20  # of a body that patterns are looked for in; chosen: a page a thousand times over
+KEPT_BYTES: Final = 4 << 20  # of a body that patterns are looked for in; chosen: a page a hundred times over
 THREAD_FROM_BYTES: Final = 65536  # larger bodies are looked through in a thread, not in the loop
 _PRIVATE: Final = frozenset({"authorization", "www-authenticate", "cookie", "cookie2", "host"})
 _NUMBER: Final = re.compile(r"HTTP/(\d+(?:\.\d+)?)")
@@ -381,5 +381,6 @@ def _body_problem(module: HttpModule, body: bytes) -> str:
             return f"Body matched regular expression {pattern}"
     for pattern in module.fail_if_body_not_matches_regexp:
         if not search(pattern, body):
-            return f"Body did not match regular expression {pattern}"
+            where = f" in its first {KEPT_BYTES} bytes" if len(body) >= KEPT_BYTES else ""
+            return f"Body did not match regular expression {pattern}{where}"
     return ""

@@ -434,7 +434,21 @@ async def test_a_body_without_end_is_ended_by_the_deadline_and_kept_in_part() ->
     assert found["probe_http_uncompressed_body_length"] > 100_000
 
 
-@pytest.mark.parametrize("target", ["http://", "http://[::1", "http://a b/", "https://:443/", "http://h:99999/", "%00"])
+@pytest.mark.parametrize("hostname", ["a\r\nX: y", "a b", "a/b", "", "é"])
+async def test_a_hostname_cannot_write_into_the_request(hostname: str) -> None:
+    async with echoing() as server, endpoint(HTTP % (("/x",) * 3)) as asked:
+        status, text = await asked.get("/probe", None, module="web", target=f"http://{at(server)}/", hostname=hostname)
+    assert (status, len(HEARD)) == ((400, 0) if hostname else (200, 1))
+    assert hostname == "" or text == "the parameter hostname is no host name\n"
+
+
+@pytest.mark.parametrize("target", ["a\0b:1", "http://a\nb/", "/run/\0"])
+async def test_a_target_that_is_no_text_is_refused(target: str) -> None:
+    async with endpoint(HTTP % (("/x",) * 3)) as asked:
+        assert (await asked.get("/probe", None, module="web", target=target))[0] == 403
+
+
+@pytest.mark.parametrize("target", ["http://", "http://[::1", "http://a b/", "https://:443/", "http://h:99999/", "%zz"])
 async def test_a_target_that_is_none_fails_and_breaks_nothing(target: str) -> None:
     async with endpoint(HTTP % (("/x",) * 3)) as asked:
         assert (await asked.probe("web", target))["probe_success"] == 0
