@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
 from probes import PROBES
-from probes.base import Fault, Path, Reading
+from probes.base import Fault, Path, Reading, Tools
 from tests.probes.probing import run_probe
 from tests.servers import Certificates
+from tests.system.namespaces import Network
+from tests.system.servers_snmp import Snmpd
 from tests.system.servers_web import Nginx
 
 PLUGINS = "/usr/lib/nagios/plugins"
@@ -84,3 +93,105 @@ class TestThroughput:
         slow = await self.fetch(shared_nginx.url("/slow.txt"), seconds="1s")
         assert slow.fault is Fault.TIMEOUT
         assert slow.detail.endswith(" bytes came within 1 s")
+
+
+@pytest.fixture(scope="module")
+def snmpd() -> Iterator[Snmpd]:
+    with Snmpd() as server:
+        yield server
+
+
+@pytest.fixture
+def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("COMMUNITY", Snmpd.community),
+        ("AUTH", Snmpd.auth_password),
+        ("PRIV", Snmpd.priv_password),
+        ("WRONG", "mat-khau-sai"),
+    ):
+        monkeypatch.setenv(name, value)
+
+
+V2C: dict[str, Any] = {"community_env": "COMMUNITY"}
+SIGNED: dict[str, Any] = {"version": "v3", "username": "signed", "auth": "sha256", "auth_password_env": "AUTH"}
+SEALED: dict[str, Any] = {
+    "version": "v3",
+    "username": "sealed",
+    "auth": "sha",
+    "auth_password_env": "AUTH",
+    "priv_password_env": "PRIV",
+}
+
+
+@pytest.mark.usefixtures("_secrets")
+class TestSnmp:
+    async def ask(
+        self, server: Snmpd, *, tools: Tools | None = None, timeout_s: float = 4.0, **more: object
+    ) -> Reading:
+        keys = {"host": server.host, "port": server.port, **more}
+        return await run_probe(PROBES["snmp"], timeout_s=timeout_s, tools=tools, **keys)  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("login", [V2C, SIGNED, SEALED], ids=["v2c", "authNoPriv", "authPriv"])
+    async def test_the_agent_and_its_loopback_answer(self, snmpd: Snmpd, login: dict[str, Any]) -> None:
+        alone = await self.ask(snmpd, **login)
+        assert alone.fault is None, alone.detail
+        assert alone.facts["system"] == "bo-dinh-tuyen"
+        assert 0 <= alone.values["uptime_s"] < 600
+        loop = await self.ask(snmpd, **login, interface="lo")
+        assert loop.fault is None, loop.detail
+        assert loop.values["status_code"] == 1
+        assert loop.values["in_total_bytes"] > 0
+        assert loop.values["capacity_bps"] == 10e6  # what Linux's agent says of its loopback
+
+    @pytest.mark.parametrize(
+        ("login", "fault", "detail"),
+        [
+            ({"community_env": "WRONG"}, Fault.TIMEOUT, "no answer"),
+            ({**SEALED, "auth_password_env": "WRONG"}, Fault.CONTENT, "the agent finds our authentication wrong"),
+            ({**SEALED, "username": "nobody"}, Fault.CONTENT, "the agent does not know this user"),
+            ({**SEALED, "auth": "sha512"}, Fault.CONTENT, "the agent finds our authentication wrong"),
+            ({**SIGNED, "priv_password_env": "PRIV"}, Fault.CONTENT, "the agent does not grant this user"),
+        ],
+    )
+    async def test_a_wrong_login_is_refused_in_words(
+        self, snmpd: Snmpd, login: dict[str, Any], fault: Fault, detail: str
+    ) -> None:
+        reading = await self.ask(snmpd, timeout_s=1.0, **login)
+        assert reading.fault is fault, reading.detail
+        assert reading.detail.startswith(detail)
+
+    async def test_a_wrong_privacy_password_is_a_fault(self, snmpd: Snmpd) -> None:
+        reading = await self.ask(snmpd, timeout_s=1.0, **{**SEALED, "priv_password_env": "WRONG"})
+        assert reading.fault in (Fault.CONTENT, Fault.TIMEOUT), reading.detail
+
+    async def test_an_interface_that_is_not_there_is_said(self, snmpd: Snmpd) -> None:
+        reading = await self.ask(snmpd, **V2C, interface="wan9")
+        assert (reading.fault, reading.detail) == (Fault.CONTENT, "the agent has no interface wan9")
+
+    def test_load_is_what_really_went_over_a_cable(self, network: Network) -> None:
+        uplink = network.uplink
+
+        async def both() -> tuple[Reading, Reading]:
+            tools = Tools()
+            keys: dict[str, Any] = {**SEALED, "interface": uplink.name, "capacity": 10_000_000}
+            first = await self.ask(server, tools=tools, **keys)
+            await asyncio.to_thread(send)
+            await asyncio.sleep(3.5)  # snmpd looks at its interfaces every three seconds
+            second = await self.ask(server, tools=tools, **keys)
+            tools.close()
+            return first, second
+
+        def send() -> None:
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+                for _ in range(1000):
+                    sock.sendto(bytes(1000), (uplink.gateway4, 9))
+
+        with Snmpd(host=uplink.gateway4, namespace=network.router.name) as server:
+            first, second = network.monitor.call(lambda: asyncio.run(both()))
+        assert first.fault is None, first.detail
+        assert "in_load_ratio" not in first.values
+        assert second.fault is None, second.detail
+        moved = second.values["in_total_bytes"] - first.values["in_total_bytes"]
+        assert 1_042_000 <= moved < 1_100_000  # a thousand packets with their headers, and little else
+        assert second.values["in_bps"] == pytest.approx(moved * 8 / second.values["period_s"], rel=0.01)
+        assert second.values["in_load_ratio"] == pytest.approx(second.values["in_bps"] / 10e6)
