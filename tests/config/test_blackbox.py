@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config.blackbox import BUILT_IN, AllowList, pattern_problem, read_text
 from config.loader import ConfigError, load
 from config.plan import Plan
 from config.problems import Findings
+from probes.blackbox import PROBERS as ALL_PROBERS
+from probes.blackbox import host_of
 from probes.blackbox.modules import Module
 
 PROVINCE = """\
@@ -304,3 +310,36 @@ def test_an_empty_list_allows_the_hosts_of_checks_alone() -> None:
 @pytest.mark.parametrize("pattern", ["", "a b", "10.0.0.1/8", "10.0.0.0/33", "a/b"])
 def test_an_entry_that_can_match_nothing_is_refused(pattern: str) -> None:
     assert pattern_problem(pattern)
+
+
+words = st.sampled_from(
+    (
+        "modules prober http tcp dns icmp grpc unix websocket timeout 5s tls_config ttl query_response expect ( send "
+        "headers query_name valid_status_codes 200 yes ~ metadata labels basic_auth"
+    ).split()
+)
+trees = st.recursive(
+    words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4), max_leaves=12
+)
+
+
+@given(st.dictionaries(words, st.dictionaries(words, trees, max_size=3), max_size=2))
+def test_any_tree_is_modules_or_mistakes(tree: dict[str, Any]) -> None:
+    findings = Findings()
+    assert read_text(json.dumps(tree), "m.yml", findings) is not None
+    for problem in findings.problems:
+        assert str(problem)
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_modules_or_mistakes(text: str) -> None:
+    assert read_text(text, "m.yml", Findings()) is not None
+
+
+@given(
+    st.sampled_from(sorted(ALL_PROBERS)),
+    st.text(max_size=60) | st.from_regex(r"https?://[\w.:@\[\]%-]*[:/]?\d*", fullmatch=True),
+)
+def test_any_target_has_a_host_that_can_be_judged(prober: str, target: str) -> None:
+    host = host_of(prober, target)
+    assert AllowList(("*.gov.vn", "10.0.0.0/8"), ("a.vn",))(host) in (True, False)
