@@ -313,10 +313,24 @@ def test_an_entry_that_can_match_nothing_is_refused(pattern: str) -> None:
 
 
 words = st.sampled_from(
-    (
-        "modules prober http tcp dns icmp grpc unix websocket timeout 5s tls_config ttl query_response expect ( send "
-        "headers query_name valid_status_codes 200 yes ~ metadata labels basic_auth"
-    ).split()
+    [
+        *(
+            "modules",
+            "prober",
+            "http",
+            "tcp",
+            "dns",
+            "icmp",
+            "grpc",
+            "unix",
+            "websocket",
+            "timeout",
+            "5s",
+            "tls_config",
+        ),
+        *("ttl", "query_response", "expect", "(", "send", "headers", "query_name", "valid_status_codes", "200", "yes"),
+        *("~", "", "metadata", "labels", "basic_auth"),
+    ]
 )
 trees = st.recursive(
     words, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4), max_leaves=12
