@@ -23,14 +23,11 @@ from pydantic import Field
 from probes.base import Duration, Fault, Host, IpFamily, Measurement, Port, ProbeError, ProbeSettings, ProbeType, Value
 from probes.datagram import Ask, exchange, open_datagram, time_left
 from probes.net import resolve
-from probes.own_clock import Moment, clock_state, read_clocks, was_set
+from probes.own_clock import Moment, clock_state, read_clocks, seconds_between, stamp_of, was_set
 
 PACKET_BYTES: Final = 48  # without extension fields and authentication
 _PACKET: Final = struct.Struct("!BBbbII4sQQQQ")
 _SHORT_S: Final = 2.0**-16  # unit of the root delay and dispersion
-_STAMP_S: Final = 2.0**-32  # unit of the time stamps
-_UNIX_EPOCH_S: Final = 2_208_988_800  # 1970 in seconds since 1900; RFC 5905 figure 4
-_TURN: Final = 1 << 64  # stamps go round in 2036, and their differences with them
 _CLIENT, _SERVER = 3, 4
 _UNSYNCHRONISED: Final = 3
 _LEAP_WORDS: Final = {
@@ -131,18 +128,6 @@ def parse(wire: bytes) -> Answer:
         leap, version, stratum, poll, precision, delay * _SHORT_S, dispersion * _SHORT_S, source, reference, received,
         sent,
     )  # fmt: skip
-
-
-def stamp_of(wall_ns: int) -> int:
-    """Return Unix nanoseconds as an NTP time stamp."""
-    seconds, rest = divmod(wall_ns, 1_000_000_000)
-    return ((seconds + _UNIX_EPOCH_S) << 32 | (rest << 32) // 1_000_000_000) % _TURN
-
-
-def seconds_between(earlier: int, later: int) -> float:
-    """Return how much later one time stamp is, in seconds; right within 68 years, also across 2036."""
-    steps = (later - earlier) % _TURN
-    return (steps - _TURN if steps >= _TURN // 2 else steps) * _STAMP_S
 
 
 @dataclass(frozen=True, slots=True)

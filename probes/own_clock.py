@@ -1,6 +1,7 @@
 """Our own clock: what the kernel knows of its error, and readings that can be laid beside packets.
 
-No protocol lives here. Source: adjtimex(2) and clock_gettime(2) of the Linux manual.
+No protocol lives here. Source: adjtimex(2) and clock_gettime(2) of the Linux manual; RFC 5905 section 6 (time stamps on
+the wire).
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from typing import Final, NamedTuple
 
 _TIME_ERROR: Final = 5  # adjtimex(2): nobody keeps this clock
 _STEP_NS: Final = 10_000_000  # chosen: what slewing at 500 ppm does in 20 s; more is a step
+_UNIX_EPOCH_S: Final = 2_208_988_800  # 1970 in seconds since 1900; RFC 5905 figure 4
+_STAMP_S: Final = 2.0**-32  # unit of a time stamp on the wire
+_TURN: Final = 1 << 64  # stamps go round in 2036, and their differences with them
 _libc: Final = ctypes.CDLL(None)
 
 
@@ -55,3 +59,21 @@ def was_set(since: Moment, now: Moment | None = None) -> bool:
     """Say whether somebody set the wall clock since a moment."""
     now = now or read_clocks()
     return abs((now.wall_ns - since.wall_ns) - (now.steady_ns - since.steady_ns)) > _STEP_NS
+
+
+def stamp_of(wall_ns: int) -> int:
+    """Return Unix nanoseconds as an NTP time stamp: 2^-32 s since 1900, going round."""
+    seconds, rest = divmod(wall_ns, 1_000_000_000)
+    return ((seconds + _UNIX_EPOCH_S) << 32 | (rest << 32) // 1_000_000_000) % _TURN
+
+
+def wall_ns_of(stamp: int) -> int:
+    """Return an NTP time stamp as Unix nanoseconds; right from 1970 to 2106."""
+    since_1970 = (stamp - (_UNIX_EPOCH_S << 32)) % _TURN
+    return (since_1970 * 1_000_000_000 + (1 << 31)) >> 32
+
+
+def seconds_between(earlier: int, later: int) -> float:
+    """Return how much later one time stamp is, in seconds; right within 68 years, also across 2036."""
+    steps = (later - earlier) % _TURN
+    return (steps - _TURN if steps >= _TURN // 2 else steps) * _STAMP_S

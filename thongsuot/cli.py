@@ -11,6 +11,7 @@ import json
 import logging
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from enum import StrEnum
@@ -385,6 +386,55 @@ def import_blackbox_command(
         except OSError as exc:
             _end(NOT_WELL, f"{out}: {exc.strerror or exc}")
     _say(f"{imported.checks} of {len(asked)} targets became checks")
+
+
+@app.command(name="reflector")
+def reflector_command(  # noqa: PLR0913, PLR0917  the command line's own options
+    listen: Annotated[
+        list[str] | None, typer.Option("--listen", metavar="HOST:PORT", help="UDP address; may be given several times.")
+    ] = None,
+    counts: Annotated[bool, typer.Option("--count", help="Number the packets of each session (stateful).")] = False,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", metavar="NETWORK", help="Answer only these; else everybody.")
+    ] = None,
+    key_file: Annotated[Path | None, typer.Option("--key-file", help="Answer only who knows its first line.")] = None,
+    rate: Annotated[int, typer.Option("--rate", min=1, help="Packets a second for one address.")] = 1000,
+    total_rate: Annotated[int, typer.Option("--total-rate", min=1, help="Packets a second in all.")] = 20_000,
+    synchronised: Annotated[
+        bool | None, typer.Option(help="What to say of this machine's clock; else what its kernel knows.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Send the packets of stamp checks back with this machine's times, until stopped; no configuration is needed."""
+    from thongsuot import reflector
+
+    try:
+        places = [parse_listen(text) for text in listen or ["0.0.0.0:862"]]
+        rules = reflector.make_rules(allow or [], key_file, counts, rate, total_rate, synchronised)
+    except ValueError as exc:
+        _end(WRONG_USE, str(exc))
+    except OSError as exc:
+        _end(OWN_FAULT, f"{key_file}: {exc.strerror or exc}")
+    try:
+        sockets = [reflector.open_socket(host, port) for host, port in places]
+    except OSError as exc:
+        _end(OWN_FAULT, f"--listen {' '.join(listen or ['0.0.0.0:862'])}: {exc.strerror or exc}")
+
+    async def serve() -> Counter[str]:
+        stop = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        for sock in sockets:
+            _say("reflector: {}:{}".format(*sock.getsockname()[:2]))
+        return await reflector.serve(sockets, rules, stop)
+
+    counted = _run_loop(serve())
+    if as_json:
+        print(json.dumps({"answered": 0, **counted}))
+    else:
+        _say(
+            f"reflector: {', '.join(f'{name} {number}' for name, number in sorted(counted.items())) or 'nothing came'}"
+        )
 
 
 @app.command()

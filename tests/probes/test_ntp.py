@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.base import Fault, ProbeError, Reading
-from probes.ntp import PROBE, Sample, encode_query, nonce_of, offset_trouble, parse, seconds_between, stamp_of
-from probes.own_clock import Moment, clock_state, read_clocks, was_set
+from probes.ntp import PROBE, Sample, encode_query, nonce_of, offset_trouble, parse
+from probes.own_clock import Moment, clock_state, read_clocks, seconds_between, stamp_of, wall_ns_of, was_set
 from tests.probes.probing import cancelled_after, open_sockets, run_probe
 from tests.servers import Address, datagram_server, refused_port
 
@@ -80,6 +80,11 @@ def test_a_stamp_is_that_of_rfc_5905() -> None:
     assert stamp_of(0) >> 32 == 2_208_988_800
     assert stamp_of(1_500_000_000) & 0xFFFFFFFF == 1 << 31
     assert stamp_of(2_085_978_496 * 10**9) == 0  # 07/02/2036 06:28:16 UTC
+
+
+@given(st.integers(0, 4_294_967_295 * 10**9))
+def test_a_stamp_is_read_back_to_the_nanosecond(wall_ns: int) -> None:
+    assert abs(wall_ns_of(stamp_of(wall_ns)) - wall_ns) <= 1
 
 
 @given(st.floats(-1000, 1000), st.floats(0, 2), st.floats(0, 2), st.floats(0, 0.5))
