@@ -1,8 +1,10 @@
-"""The probes that speak UDP against real peers: chrony, coturn and kamailio."""
+"""The probes that speak UDP against real peers: chrony, coturn, kamailio, our own reflector."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ from probes import PROBES
 from probes.base import Fault, Reading
 from tests.probes.probing import run_probe
 from tests.servers import Certificates
+from tests.system.namespaces import Network
+from tests.system.servers import child_process, wait_until
 from tests.system.servers_udp import Chrony, Coturn, Kamailio
 
 
@@ -158,3 +162,88 @@ class TestSip:
             reading = await probe("sip", server, **keys)
         assert reading.fault is Fault.TLS
         assert reading.detail.startswith("certificate expired on ")
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Network]:
+    with Network() as net:
+        net.router.sysctl(ipv4__icmp_ratelimit="0")  # Linux sends an ICMP error a second to one address
+        yield net
+
+
+@contextlib.contextmanager
+def reflector(network: Network, folder: Path, *options: str) -> Iterator[Path]:
+    """Run the command in the target's namespace; yields the file it writes to."""
+    log = folder / "reflector.log"
+    listen = [f"--listen={network.target.address4}:8620", f"--listen=[{network.target.address6}]:8620"]
+    argv = [sys.executable, "-m", "thongsuot", "reflector", *listen, "--json", *options]
+    with child_process(argv, log=log, namespace=network.target.namespace.name):
+        wait_until(lambda: log.read_text().count("reflector: ") == 2, within_s=15, why=log.read_text())
+        yield log
+
+
+def quality(network: Network, host: str, **settings: Any) -> Reading:
+    keys: dict[str, Any] = {"host": host, "port": 8620, "count": 100, "gap": "5ms", "wait": "200ms", **settings}
+    return network.monitor.call(lambda: asyncio.run(run_probe(PROBES["stamp"], timeout_s=3.0, **keys)))
+
+
+class TestStamp:
+    def test_a_path_without_trouble(self, routed: Network, tmp_path: Path) -> None:
+        target = routed.target
+        with reflector(routed, tmp_path, "--synchronised") as log:
+            for host in (target.address4, target.address6):
+                reading = quality(routed, host, synchronised=True, dscp=46)
+                assert reading.fault is None, reading.detail
+                assert reading.values["loss_ratio"] == 0
+                assert reading.values["forward_ttl_count"] == 63
+                assert reading.values["mos_score"] > 4.2
+                assert reading.facts["clocks"] == "in step"
+                assert 0 < reading.values["forward_delay_min_s"] < reading.values["rtt_median_s"] < 0.05
+        assert '{"answered": 200}' in log.read_text()
+
+    def test_loss_is_counted_exactly_and_told_for_each_way(self, routed: Network, tmp_path: Path) -> None:
+        try:
+            with reflector(routed, tmp_path, "--count"):
+                for direction in ("there", "back"):
+                    side = "==" if direction == "there" else "!="
+                    rule = f'iifname {side} "{routed.uplink.name}" udp length > 8 numgen inc mod 10 == 3'
+                    before = routed.lost_packets()
+                    routed.router.nft(
+                        f"flush chain inet thongsuot loss\nadd rule inet thongsuot loss {rule} counter name lost drop"
+                    )
+                    reading = quality(routed, routed.target.address4, counts=True, max_loss=0.2)
+                    values = reading.values
+                    assert reading.fault is None, reading.detail
+                    assert routed.lost_packets() - before == 10
+                    assert values["sent_count"] - values["received_count"] == 10
+                    assert values["loss_ratio"] == pytest.approx(0.1)
+                    whose, other = ("forward", "backward") if direction == "there" else ("backward", "forward")
+                    assert values[f"{whose}_loss_ratio"] == pytest.approx(0.1, abs=0.01)
+                    assert values[f"{other}_loss_ratio"] == 0
+                    assert values[f"{whose}_mos_score"] < values[f"{other}_mos_score"]
+                    assert values["longest_loss_count"] == 1
+        finally:
+            routed.loss(0)
+
+    def test_a_key_keeps_strangers_out(self, routed: Network, tmp_path: Path) -> None:
+        key = tmp_path / "key"
+        key.write_text("một khoá chung\n", encoding="utf-8")
+        with reflector(routed, tmp_path, "--key-file", str(key)) as log:
+            known = quality(routed, routed.target.address4, key_file=str(key), count=20)
+            stranger = quality(routed, routed.target.address4, count=20)
+        assert known.fault is None, known.detail
+        assert stranger.fault is Fault.TIMEOUT
+        assert '{"answered": 20, "no_test_packet": 20}' in log.read_text()
+
+
+@pytest.mark.parametrize(("kind", "more"), [("ntp", {}), ("stun", {}), ("sip", {}), ("stamp", {"gap": "50ms"})])
+def test_what_routers_and_closed_ports_say_is_attributed(routed: Network, kind: str, more: dict[str, Any]) -> None:
+    def reading(host: str) -> Reading:
+        return routed.monitor.call(lambda: asyncio.run(run_probe(PROBES[kind], timeout_s=3.0, host=host, **more)))
+
+    target = routed.target.address4
+    closed = reading(target)
+    absent = reading("203.0.113.77")
+    assert closed.fault is Fault.REFUSED, closed.detail
+    assert absent.fault is Fault.UNREACHABLE, absent.detail
+    assert absent.detail.startswith(f"{routed.uplink.gateway4} answered: Network is unreachable")
