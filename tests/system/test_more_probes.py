@@ -195,3 +195,62 @@ class TestSnmp:
         assert 1_042_000 <= moved < 1_100_000  # a thousand packets with their headers, and little else
         assert second.values["in_bps"] == pytest.approx(moved * 8 / second.values["period_s"], rel=0.01)
         assert second.values["in_load_ratio"] == pytest.approx(second.values["in_bps"] / 10e6)
+
+
+def traced(network: Network, host: str, *, path: Path | None = None, **more: object) -> Reading:
+    """Trace from the monitor's namespace."""
+    keys = {"host": host, "max_hops": 8, "gap": "5ms", "wait": "300ms", **more}
+    return network.monitor.call(
+        lambda: asyncio.run(run_probe(PROBES["path"], timeout_s=3.0, path=path, **keys))  # type: ignore[arg-type]
+    )
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[Network]:
+    with Network(uplinks=("vnpt", "viettel"), places=("mail",)) as network:
+        # Linux sends an ICMP error a second to one address; the tests are faster than that.
+        network.router.sysctl(ipv4__icmp_ratelimit="0", ipv6__icmp__ratelimit="0")
+        yield network
+
+
+class TestPath:
+    @pytest.mark.parametrize("uplink", ["vnpt", "viettel"])
+    def test_the_way_leads_by_the_uplinks_router_to_the_host(self, routed: Network, uplink: str) -> None:
+        wire, mail = routed.uplinks[uplink], routed.places["mail"]
+        path = Path(uplink, uplink, interface=uplink)
+        for host, gateway in ((mail.address4, wire.gateway4), (mail.address6, wire.gateway6)):
+            reading = traced(routed, host, path=path, via=[gateway])
+            assert reading.fault is None, reading.detail
+            assert reading.facts["route"] == f"{gateway} {host}"
+            assert reading.values["hops_count"] == 2
+            assert reading.values["reached_code"] == 1
+            assert 0 < reading.values["last_hop_rtt_s"] < 0.1
+            assert traced(routed, host, path=path).facts["route_hash"] == reading.facts["route_hash"]
+        wrong = traced(routed, mail.address4, path=path, via=["198.51.100.0/24"])
+        assert wrong.fault is Fault.CONTENT
+
+    def test_a_host_that_drops_everything_is_traced_as_far_as_it_goes(self, routed: Network) -> None:
+        mail, gateway = routed.places["mail"], routed.uplink.gateway4
+        routed.drop_host(mail.address4)
+        try:
+            reading = traced(routed, mail.address4)
+            asked = traced(routed, mail.address4, must_arrive=False)
+        finally:
+            routed.allow_host(mail.address4)
+        assert (reading.fault, reading.detail) == (Fault.TIMEOUT, f"nothing answers beyond {gateway} (hop 1)")
+        assert reading.values["reached_code"] == 0
+        assert reading.values["sent_count"] <= 16
+        assert asked.fault is None
+
+    def test_a_router_without_a_route_says_so(self, routed: Network) -> None:
+        reading = traced(routed, "203.0.113.9")
+        assert reading.fault is Fault.UNREACHABLE
+        assert reading.detail.startswith(f"{routed.uplink.gateway4} answered: network unreachable")
+
+    def test_lost_echoes_are_sent_again(self, routed: Network) -> None:
+        routed.loss(40)
+        try:
+            readings = [traced(routed, routed.places["mail"].address4, tries=4, wait="100ms") for _ in range(3)]
+        finally:
+            routed.loss(0)
+        assert any(reading.fault is None for reading in readings)
