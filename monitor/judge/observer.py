@@ -88,5 +88,17 @@ def _lost(
 
 
 def blind_since(witnesses: Sequence[Witness]) -> datetime | None:
-    """Return the first bad result among the references that fail now."""
-    return min((w.bad_since for w in witnesses if w.failing and w.bad_since), default=None)
+    """Return since when enough references have failed together; one that was dead long before moves nothing."""
+    near = [w for w in witnesses if w.near]
+    far = [w for w in witnesses if not w.near]
+    near_bad, far_bad = _bad_since(near), _bad_since(far)
+    found: list[datetime] = []
+    if near and len(near_bad) == len(near) and (far_bad or not far):
+        found.append(max(near_bad[-1], far_bad[0]) if far else near_bad[-1])
+    if far and len(far_bad) >= quorum(len(far)):
+        found.append(far_bad[quorum(len(far)) - 1])
+    return min(found, default=None)
+
+
+def _bad_since(witnesses: Sequence[Witness]) -> list[datetime]:
+    return sorted(w.bad_since for w in witnesses if w.bad_since and (w.failing or w.state is State.DOWN))

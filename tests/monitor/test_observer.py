@@ -150,10 +150,35 @@ def test_only_the_two_blind_answers_are_blind() -> None:
     assert [s for s in Sight if s.blind] == [Sight.BLIND_NEAR, Sight.BLIND_FAR]
 
 
-def test_we_are_blind_since_the_first_bad_answer_among_those_that_fail_now() -> None:
-    first, second = (Witness(False, at(9), State.DOWN, True, at(s)) for s in (3, 7))
-    recovered = Witness(False, at(9), State.DOWN, False, at(1))
-    undated = Witness(False, at(9), State.UP, True, None)
-    assert blind_since([second, first, recovered, undated]) == at(3)
-    assert blind_since([recovered, undated]) is None
+def bad(since: float | None, *, near: bool = False, failing: bool = True) -> Witness:
+    return Witness(near, at(99), State.DOWN, failing, None if since is None else at(since))
+
+
+def test_we_are_blind_since_as_many_far_references_fail_together_as_convict_us() -> None:
+    well = stand("+")
+    assert blind_since([bad(7), bad(3)]) == at(7)
+    assert blind_since([bad(7), bad(3), well]) == at(7)
+    assert blind_since([bad(3)]) == at(3)
+    assert blind_since([bad(7), bad(3), stand("+", near=True)]) == at(7)
+
+
+def test_a_reference_dead_for_long_does_not_make_us_blind_for_long() -> None:
+    assert blind_since([bad(-250_000), bad(90)]) == at(90)
+    assert blind_since([bad(-250_000), bad(90), bad(80)]) == at(80)
+
+
+def test_a_lost_gateway_needs_one_far_reference_to_date_our_blindness() -> None:
+    assert blind_since([bad(5, near=True), bad(8), stand("+"), stand("+")]) == at(8)
+    assert blind_since([bad(5, near=True), bad(2), stand("+"), stand("+")]) == at(5)
+    assert blind_since([bad(5, near=True), bad(9, near=True)]) == at(9)
+    assert blind_since([bad(5, near=True), bad(1), bad(2)]) == at(2)
+
+
+def test_a_reference_that_has_answered_once_still_dates_our_blindness() -> None:
+    assert blind_since([bad(3), bad(7, failing=False)]) == at(7)
+
+
+def test_too_few_bad_references_date_nothing() -> None:
     assert blind_since([]) is None
+    assert blind_since([bad(3), stand("+")]) is None
+    assert blind_since([bad(None), bad(None)]) is None
