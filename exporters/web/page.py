@@ -290,9 +290,14 @@ class _Page:
             tag("b", status.subject_name(self.board, it.subject)),
             span,
             tag("span", f"#{it.id}", f" · {parent}" if parent else "", class_="facts"),
-            tag("span", it.detail, class_="tech") if it.detail else "",
+            self._incident_detail(it),
             id=f"incident-{it.id}",
         )
+
+    def _incident_detail(self, it: Incident) -> Html:
+        if status.is_own(it.subject):
+            return tag("span", text.own_fault_word(it.detail, self.lang), class_="facts")
+        return tag("span", it.detail, class_="tech") if it.detail else Html("")
 
     def references(self) -> Html:
         if not self.board.plan.references:

@@ -141,7 +141,8 @@ def test_our_own_fault_is_a_banner_and_no_service_is_called_down() -> None:
     text = shown(board).text
     assert "TRẠM ĐO ĐANG GẶP SỰ CỐ" in text
     assert "Không đo được do sự cố của trạm đo (đường truyền Internet)." in text
-    assert "không có số liệu Trạm đo từ 06/02/2027 00:00:00 · đã 10 phút #14" in text
+    assert "không có số liệu Trạm đo từ 06/02/2027 00:00:00 · đã 10 phút #14 đường truyền Internet" in text
+    assert "far" not in text
     assert "4 ? không có số liệu" in text
     assert "✕" not in text
 
