@@ -331,6 +331,10 @@ async def both():
     await reader.wait()
     await asyncio.get_running_loop().getaddrinfo("localhost", 80)
 uvloop.run(both())
+import os, pyarrow, pyarrow.parquet
+os.nice(19)
+pyarrow.parquet.write_table(pyarrow.table({"x": [1, 2]}), "/var/lib/thongsuot/trial.parquet", compression="zstd")
+assert pyarrow.parquet.read_table("/var/lib/thongsuot/trial.parquet").num_rows == 2
 sqlite3.connect("/var/lib/thongsuot/trial.db").execute("PRAGMA journal_mode=WAL")
 open("/var/lib/thongsuot/trial", "w").close()
 for closed in ("/etc/thongsuot/trial", "/opt/thongsuot/trial", "/home/trial"):
