@@ -24,7 +24,7 @@ from config.plan import Plan
 from exporters import metrics
 from exporters.blackbox import Probing
 from exporters.mail import MailChannel
-from exporters.web.app import build_app
+from exporters.web.app import build_app, requests_log
 from monitor.board import Board
 from monitor.journal import Journal, JournalBusyError, JournalError
 from monitor.model import Result
@@ -269,7 +269,7 @@ async def _serve(parts: _Parts) -> AsyncIterator[str]:
         alive=lambda: loop.time() - parts.pipeline.beat < ALIVE_S and _records(parts.board),
         probing=probing,
     )
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+    runner = web.AppRunner(app, access_log=None, logger=requests_log, handle_signals=False, shutdown_timeout=2.0)
     await runner.setup()
     try:
         host, port = parts.plan.listen_host, parts.plan.listen_port

@@ -18,6 +18,7 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from exporters.blackbox import Probing
@@ -27,6 +28,7 @@ from monitor.model import Incident
 from probes.base import utc_now
 
 log = logging.getLogger(__name__)
+requests_log = logging.getLogger(f"{__name__}.requests")  # for the runner that serves the app
 
 INCIDENTS_DEFAULT: Final = 50
 INCIDENTS_MOST: Final = 1000
@@ -51,6 +53,14 @@ _STATIC: Final = {
     for file in sorted((Path(__file__).parent / "static").iterdir())
     if file.suffix in _STATIC_TYPES
 }
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    # What a port scanner sends is answered with 400; a trace of it would look like a bug of ours and fill the log.
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+requests_log.addFilter(_is_ours)
 
 
 @dataclass(frozen=True, slots=True)

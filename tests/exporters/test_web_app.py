@@ -13,7 +13,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from exporters.web.app import StreamLimits, build_app
+from exporters.web.app import StreamLimits, build_app, requests_log
 from monitor.board import Board
 from monitor.model import OWN_FAULT, Incident, State
 from probes.base import Fault
@@ -51,7 +51,7 @@ async def served(
     limits: StreamLimits = FAST,
 ) -> AsyncIterator[aiohttp.ClientSession]:
     app = build_app(board, metrics=metrics, incidents=incidents, alive=alive, clock=lambda: NOW, limits=limits)
-    runner = web.AppRunner(app, shutdown_timeout=1)
+    runner = web.AppRunner(app, logger=requests_log, shutdown_timeout=1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
@@ -322,3 +322,27 @@ async def test_a_listener_that_stops_reading_is_dropped() -> None:
 
         assert await becomes_free(client, between=change)
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [b"\x00" * 64 + b"\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"b" * 9000 + b"\r\n\r\n"],
+)
+async def test_garbage_gets_400_and_no_trace_in_the_log(garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async with served(province()) as client:
+        url = client._base_url
+        assert url is not None
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(garbage)
+        assert b" 400 " in await reader.readline()
+        writer.close()
+    assert not caplog.records
+
+
+async def test_a_bug_of_ours_behind_a_page_is_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
+    async def broken() -> tuple[bytes, str]:
+        raise ZeroDivisionError
+
+    async with served(province(), metrics=broken) as client, client.get("/metrics") as answer:
+        assert answer.status == 500
+    assert [(r.levelname, r.exc_info is not None) for r in caplog.records] == [("ERROR", True)]
