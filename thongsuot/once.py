@@ -7,18 +7,20 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from statistics import median
 from typing import Any, Final
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from config.plan import Language, Plan, Target
+from config.plan import REFERENCES, Language, Plan, Target
 from exporters import text
+from exporters.text_page import label
 from monitor.model import State
 from probes import PROBES
 from probes.base import BLIND_FAULTS, Path, ProbeSettings, ProbeType, Reading, Tools, measure, parse_duration
@@ -109,7 +111,8 @@ def print_table(outcomes: Sequence[Outcome], names: dict[str, str], lang: Langua
     words = ("Dịch vụ", "Phép kiểm tra", "Trạng thái", "Thời gian", "Chi tiết")
     if lang is Language.EN:
         words = ("Service", "Check", "State", "Time", "Detail")
-    table = Table(*words)
+    table = Table(*(Column(word, overflow="fold") for word in words))
+    names = {REFERENCES: label("references", lang), **names}
     for outcome in outcomes:
         state, reading = outcome.state, outcome.reading
         why = text.fault_phrase(reading.fault, lang) if reading.fault else ""
@@ -118,10 +121,16 @@ def print_table(outcomes: Sequence[Outcome], names: dict[str, str], lang: Langua
             Text(names.get(outcome.target.service, outcome.target.service)),
             Text(outcome.target.name),
             Text(f"{text.state_symbol(state)} {text.state_word(state, lang)}", style=_COLOURS.get(state, "")),
-            Text(f"{text.number_words(reading.duration_s * 1000, 1, lang)} ms"),
+            Text(f"{text.number_words(_shown_s(reading) * 1000, 1, lang)} ms"),
             Text(f"{why}: {reading.detail}" if why and reading.detail else why or reading.detail),
         )
     Console().print(table)
+
+
+def _shown_s(reading: Reading) -> float:
+    """Return the time that means something to people: of echoes the way there and back, not the length of the round."""
+    answered = [rtt for rtt in reading.rtts_s if rtt is not None]
+    return median(answered) if answered else reading.duration_s
 
 
 def print_reading(reading: Reading, lang: Language) -> None:

@@ -126,3 +126,21 @@ def test_times_are_written_as_the_language_writes_them(monkeypatch: pytest.Monke
         monkeypatch.setattr(once, "Console", lambda shown=shown: Console(file=shown, width=200))
         once.print_table([Outcome(check("mail.smtp"), Reading(None, "", 0.0125))], {}, lang)
         assert time in shown.getvalue()
+
+
+def test_of_echoes_the_way_there_and_back_is_shown_and_not_how_long_the_round_took(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(once, "Console", lambda: Console(file=shown, width=200))
+    echoes = Reading(None, "", 0.2013, rtts_s=(0.004, None, 0.008))
+    once.print_table([Outcome(check("references.gateway"), echoes)], {}, Language.VI)
+    assert "6,0 ms" in shown.getvalue()
+    assert "Mốc tham chiếu" in shown.getvalue()
+
+
+def test_a_narrow_screen_cuts_off_nothing_of_what_the_server_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = io.StringIO()
+    monkeypatch.setattr(once, "Console", lambda: Console(file=shown, width=60))
+    once.print_table([Outcome(check("mail.imap"), reading(Fault.CONTENT, "[AUTHENTICATIONFAILED]"))], {}, Language.VI)
+    assert "…" not in shown.getvalue()
