@@ -84,6 +84,13 @@ def _defaults(draft: Draft, findings: Findings) -> None:
             ("defaults", "timeout"),
             f"the time-out {show_seconds(timeout)} is longer than the interval {show_seconds(every)}",
         )
+    _slow(("defaults", "slow_over"), draft.defaults.slow_over, timeout, findings)
+
+
+def _slow(loc: Loc, slow_over: float | None, timeout: float | None, findings: Findings) -> None:
+    if slow_over is not None and timeout is not None and slow_over >= timeout:
+        words = f"slow_over {show_seconds(slow_over)} can never happen: the time-out is {show_seconds(timeout)}"
+        findings.mistake(loc, words)
 
 
 def _times(draft: Draft, check: CheckDraft, findings: Findings) -> None:
@@ -99,12 +106,16 @@ def _times(draft: Draft, check: CheckDraft, findings: Findings) -> None:
             if timeout > peak_every:
                 words = f"the time-out {show_seconds(timeout)} is longer than the interval {show_seconds(peak_every)}"
                 findings.mistake((*check.loc, "timeout"), f"{words} of peak {peak.event}.{peak.id}")
-    if timeout is not None and check.keys.slow_over is not None and check.keys.slow_over >= timeout:
-        words = (
-            f"slow_over {show_seconds(check.keys.slow_over)} can never happen: the time-out is {show_seconds(timeout)}"
-        )
-        findings.mistake((*check.loc, "slow_over"), words)
+    _slow((*check.loc, "slow_over"), check.keys.slow_over, _longest_wait(draft, check), findings)
     _rate(check, every, faster, draft.defaults.timeout, findings)
+
+
+def _longest_wait(draft: Draft, check: CheckDraft) -> float | None:
+    """Return the time-out that a check will have outside its peaks, or None when mistakes leave it open."""
+    if check.keys is None or check.probe is None or check.settings is None:
+        return None
+    usual = draft.defaults.timeout or max(check.probe.default_timeout_s, check.probe.least_timeout_s(check.settings))
+    return check.keys.timeout or min(usual, draft.every_s(check))
 
 
 def _rate(
