@@ -10,11 +10,10 @@ Source: udp(7), ip(7) and socket(7) of the Linux manual; RFC 8085 section 3.1 (d
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -45,9 +44,8 @@ def doubling(first_s: float, left_s: float, *, most_s: float = 60.0) -> list[flo
     return [*pauses, max(left_s, 0.0)]
 
 
-@contextlib.contextmanager
-def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, dscp: int = 0) -> Iterator[socket.socket]:
-    """Open a UDP socket that leaves by the measurement's path and hears of ICMP errors; closes it at the end.
+def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, dscp: int = 0) -> socket.socket:
+    """Open a UDP socket that leaves by the measurement's path and hears of ICMP errors; the caller closes it.
 
     Args:
         m: the measurement.
@@ -58,7 +56,8 @@ def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, ds
     Raises:
         ProbeError: LOCAL when nothing can be sent there.
     """
-    with socket.socket(address.family, socket.SOCK_DGRAM) as sock:
+    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    try:
         sock.setblocking(False)
         bind_to_path(sock, m.path)
         queue_errors(sock, True)
@@ -68,11 +67,18 @@ def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, ds
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_TCLASS, dscp << 2)
         elif dscp:
             sock.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, dscp << 2)
-        try:
-            sock.connect(address.sockaddr)
-        except OSError as exc:
-            raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {exc.strerror}") from exc
-        yield sock
+        _connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _connect(sock: socket.socket, address: Address) -> None:
+    try:
+        sock.connect(address.sockaddr)
+    except OSError as exc:
+        raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {exc.strerror}") from exc
 
 
 def receive(sock: socket.socket, limit: int = DATAGRAM_LIMIT) -> tuple[bytes, int]:
@@ -90,7 +96,7 @@ def receive(sock: socket.socket, limit: int = DATAGRAM_LIMIT) -> tuple[bytes, in
     return wire, time.clock_gettime_ns(time.CLOCK_REALTIME)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: that would treble the cost of making one, once a probe
 class Ask(Generic[T]):
     """A question and how its answer is known."""
 
@@ -152,10 +158,14 @@ class _Exchange(Generic[T]):
         self.sent += 1
 
     def _read(self) -> None:
+        ask = self._ask
         while not self.done.done():
             try:
-                wire, at_ns = self._take()
-                answer = self._ask.read(wire, at_ns)
+                if ask.stamped:
+                    wire, at_ns = receive(self._sock, ask.limit)
+                else:
+                    wire, at_ns = self._sock.recv(ask.limit), 0
+                answer = ask.read(wire, at_ns)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
@@ -168,11 +178,6 @@ class _Exchange(Generic[T]):
                 self.foreign += 1
             else:
                 self.done.set_result(answer)
-
-    def _take(self) -> tuple[bytes, int]:
-        if self._ask.stamped:
-            return receive(self._sock, self._ask.limit)
-        return self._sock.recv(self._ask.limit), 0
 
     def _nothing(self) -> ProbeError:
         times = f" to {self.sent} queries" if self.sent > 1 else ""

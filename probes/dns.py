@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import socket
 import time
 from enum import StrEnum
 from typing import Annotated, ClassVar, Final
@@ -33,11 +32,11 @@ from probes.base import (
     Value,
     one_line,
 )
+from probes.datagram import Ask, exchange, open_datagram, time_left
 from probes.dns_message import MESSAGE_LIMIT, Answer, Question
-from probes.net import Address, bind_to_path, connect_error, open_stream, queue_errors, resolve
+from probes.net import Address, open_stream, resolve
 from probes.regex import Regex, search
 
-MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what came
 SHOWN: Final = 100  # characters of records in a reason
 _NOT_QUERIES: Final = {"IXFR", "AXFR", "251", "252", "TYPE251", "TYPE252"}
 
@@ -121,11 +120,11 @@ async def run(settings: Settings, m: Measurement) -> None:
         ProbeError: TIMEOUT without an answer, PROTOCOL when only rubbish came, REFUSED or UNREACHABLE when host or
             network said so, CONTENT when the answer breaks a rule.
     """
-    ends = time.perf_counter() + m.timeout_s - min(MARGIN_S, m.timeout_s / 4)
+    began = time.perf_counter()
     if settings.transport == Transport.UDP:
         address = (await resolve(m, settings.server, settings.port, settings.family))[0]
         m.fact("address", address.ip)
-        answer = await _ask_udp(settings, m, address, ends - time.perf_counter())
+        answer = await _ask_udp(settings, m, address, time_left(m, began))
         if answer.truncated:
             m.fact("truncated", "the UDP answer was cut; asked again by TCP")
             answer = await _ask_tcp(settings, m, address.ip)
@@ -136,95 +135,13 @@ async def run(settings: Settings, m: Measurement) -> None:
 
 
 async def _ask_udp(settings: Settings, m: Measurement, address: Address, left_s: float) -> Answer:
-    sock = socket.socket(address.family, socket.SOCK_DGRAM)
-    try:
-        sock.setblocking(False)
-        bind_to_path(sock, m.path)
-        queue_errors(sock, True, address.family)
-        try:
-            sock.connect(address.sockaddr)
-        except OSError as exc:
-            raise ProbeError(Fault.LOCAL, f"cannot send to {address.ip}: {exc.strerror}") from exc
-        with m.phase("processing"):
-            exchange = _Exchange(sock, address, settings, left_s)
-            try:
-                return await exchange.done
-            finally:
-                exchange.close()
-                m.values["sent_count"] = exchange.sent
-                m.values["foreign_count"] = exchange.foreign
-    finally:
-        sock.close()
-
-
-class _Exchange:
-    """A query on its way by UDP: sent, sent again, answered or not."""
-
-    def __init__(self, sock: socket.socket, address: Address, settings: Settings, left_s: float) -> None:
-        self._sock = sock
-        self._address = address
-        self._asked = settings.question()
-        self._ident = secrets.randbits(16)
-        self._query = _query(settings, self._ident)
-        self._tries = settings.tries
-        self._pause_s = max(left_s, 0.0) / settings.tries
-        self._loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[Answer] = self._loop.create_future()
-        self.sent = 0
-        self.foreign = 0  # datagrams that were not the answer
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop.add_reader(sock, self._read)
-        self._send()
-
-    def _send(self) -> None:
-        if self.sent == self._tries:
-            self._read()  # what the kernel holds already has come in time, however late we look
-            self._fail(self._nothing())
-            return
-        self._timer = self._loop.call_later(self._pause_s, self._send)
-        try:
-            self._sock.send(self._query)
-        except OSError as exc:
-            # An error that the network sent for an earlier try is reported by the next send.
-            self._fail(connect_error(exc.errno or 0, self._address, self._sock if self.sent else None))
-            return
-        self.sent += 1
-
-    def _read(self) -> None:
-        while not self.done.done():
-            try:
-                wire = self._sock.recv(MESSAGE_LIMIT)
-                answer = dns_message.parse(wire, self._ident, self._asked)
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as exc:
-                self._fail(connect_error(exc.errno or 0, self._address, self._sock))
-                return
-            except ProbeError as exc:
-                self._fail(exc)
-                return
-            if answer is None:
-                self.foreign += 1
-            else:
-                self.done.set_result(answer)
-
-    def _nothing(self) -> ProbeError:
-        times = f" to {self.sent} queries" if self.sent > 1 else ""
-        if self.foreign:
-            return ProbeError(
-                Fault.PROTOCOL, f"no answer{times}, only {self.foreign} datagrams that do not answer our question"
-            )
-        return ProbeError(Fault.TIMEOUT, f"no answer{times} from {self._address.ip} port {self._address.port}")
-
-    def _fail(self, exc: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(exc)
-
-    def close(self) -> None:
-        """Stop listening and sending."""
-        self._loop.remove_reader(self._sock)
-        if self._timer is not None:
-            self._timer.cancel()
+    ident = secrets.randbits(16)
+    query = _query(settings, ident)
+    asked = settings.question()
+    pauses = [max(left_s, 0.0) / settings.tries] * settings.tries
+    ask = Ask(lambda: query, lambda wire, _: dns_message.parse(wire, ident, asked), pauses, limit=MESSAGE_LIMIT)
+    with open_datagram(m, address) as sock, m.phase("processing"):
+        return await exchange(m, sock, address, ask)
 
 
 async def _ask_tcp(settings: Settings, m: Measurement, host: str) -> Answer:
