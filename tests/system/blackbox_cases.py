@@ -8,7 +8,7 @@ from typing import Final
 from tests.servers import LOOPBACK
 from tests.system.blackbox_world import World
 
-TIMEOUT: Final = "700ms"
+TIMEOUT: Final = "1500ms"  # of most modules; room for a busy machine
 
 # Modules of both; {ca} is the tests' authority. A module's name without a case of its own would be a mistake.
 MODULES: Final = """
