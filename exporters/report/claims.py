@@ -16,12 +16,13 @@ from exporters.report.document import Block, Paragraph, Style
 from exporters.report.figures import Figures, slowest_s, within
 from exporters.report.material import main_check
 from exporters.text import duration_words, gap_phrase
-from monitor.availability import NOT_ENOUGH, failure_bound
+from monitor.availability import NOT_ENOUGH, Segment, failure_bound
 from monitor.model import State
 
 _NETWORKS = frozenset({ServiceKind.CARRIER, ServiceKind.NETWORK})
 FIRST_RESULT = "chưa có kết quả đo đầu tiên"
 OFF = "off"
+_SPANS = 8  # chosen: more of them stand in the figures
 _ALIKE = timedelta(minutes=5)  # spans whose edges differ by no more are told as one
 
 
@@ -37,14 +38,40 @@ def windows(figures: Figures) -> list[Window]:
 
 
 def congestion_verdict(figures: Figures) -> Verdict:
-    """Say what may be said of congestion on the networks over the period and its peaks."""
+    """Say what may be said of congestion on the networks over the period and its peaks.
+
+    Congestion that the monitor itself believed in at the time is found, whatever an assessment says afterwards.
+    """
+    if congested(figures):
+        return Verdict.FOUND
     return verdict(figures.congestion, congestion_checks(figures), windows(figures))
+
+
+def congested(figures: Figures) -> list[tuple[ServicePlan, list[Segment]]]:
+    """Return the services that were congested as the monitor saw it, with the spans."""
+    found = []
+    for service in figures.plan.services:
+        spans = [s for s in figures.services[service.id].segments if s.state is State.CONGESTED]
+        if spans:
+            found.append((service, spans))
+    return found
 
 
 def congestion(figures: Figures) -> list[Block]:
     """Return the paragraphs about congestion: the claim, its limit, its coverage and what was found."""
     found = congestion_verdict(figures)
     assessed = figures.congestion
+    if assessed is None and found is Verdict.FOUND:
+        return [
+            Paragraph(
+                "Bộ giám sát đã xác nhận trạng thái nghẽn trong các khoảng thời gian dưới đây. Ngoài các khoảng "
+                "này, báo "
+                "cáo không kết luận về việc có hay không có nghẽn mạng, vì giới hạn phát hiện của kỳ báo cáo chưa được "
+                "xác định.",
+                bold="Có ghi nhận nghẽn.",
+            ),
+            *_seen(figures),
+        ]
     if assessed is None or found is Verdict.NOT_ASSESSED:
         return [
             Paragraph(
@@ -54,7 +81,29 @@ def congestion(figures: Figures) -> list[Block]:
                 bold="Chưa đánh giá nghẽn mạng.",
             )
         ]
-    return [_claim(figures, found), *_limits(figures, assessed), *_episodes(figures, assessed)]
+    return [
+        _claim(figures, found),
+        *_limits(figures, assessed),
+        *_episodes(figures, assessed),
+        *_seen(figures),
+    ]
+
+
+def _seen(figures: Figures) -> list[Block]:
+    zone = figures.plan.site.timezone
+    found: list[Block] = []
+    for service, spans in congested(figures):
+        total = sum(s.seconds for s in spans)
+        shown = [f"{words.brief(s.start, zone)} – {words.brief(s.end, zone)}" for s in spans[:_SPANS]]
+        more = f" và {len(spans) - _SPANS} khoảng khác" if len(spans) > _SPANS else ""
+        found.append(
+            Paragraph(
+                f"{len(spans)} khoảng ở trạng thái nghẽn, tổng cộng {duration_words(total)}: {'; '.join(shown)}{more}.",
+                Style.BULLET,
+                bold=f"{service.name}:",
+            )
+        )
+    return found
 
 
 def _claim(figures: Figures, found: Verdict) -> Paragraph:
@@ -69,8 +118,9 @@ def _claim(figures: Figures, found: Verdict) -> Paragraph:
         )
     if found is Verdict.FOUND:
         count = sum(e.cause == "congestion" for e in _all_episodes(figures))
+        how_many = f"{count} đợt nghẽn" if count else "nghẽn"
         return Paragraph(
-            f"{when}, ghi nhận {count} đợt nghẽn trên các đường đo tới {names}; chi tiết nêu dưới đây.",
+            f"{when}, ghi nhận {how_many} trên các đường đo tới {names}; chi tiết nêu dưới đây.",
             bold="Kết luận:",
         )
     return Paragraph(
@@ -208,6 +258,9 @@ def summary(figures: Figures) -> list[Block]:
         else f"Trong thời gian quan sát được, không ghi nhận gián đoạn đối với {total} hệ thống, dịch vụ được giám sát."
     )
     found: list[Block] = [Paragraph(first)]
+    queued = [s.name for s, _ in congested(figures)]
+    if queued:
+        found.append(Paragraph(f"Ghi nhận trạng thái nghẽn đối với: {words.listed(queued)}."))
     if weak:
         found.append(
             Paragraph(
