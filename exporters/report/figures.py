@@ -13,8 +13,11 @@ from typing import Any, Final
 
 from config.plan import Peak, Plan, ServicePlan, Target, Window
 from exporters.report.congestion import CongestionFigures
+from exporters.text import own_fault_word
+from exporters.text_page import label
 from monitor import availability
 from monitor.availability import Account, Outage, Segment
+from monitor.duty import is_own_fault
 from monitor.history import History, Responses
 from monitor.model import SIMULATED, Gap, Incident, SlotCount, State
 
@@ -225,7 +228,7 @@ def _incident_json(figures: Figures, incident: Incident) -> dict[str, Any]:
     return {
         "id": incident.id,
         "subject": incident.subject,
-        "name": service.name if service else incident.subject,
+        "name": service.name if service else _subject_name(figures, incident),
         "worst": incident.state.value,
         "begin": iso_time(incident.began_at, zone),
         "confirmed": iso_time(incident.confirmed_at, zone),
@@ -233,6 +236,14 @@ def _incident_json(figures: Figures, incident: Incident) -> dict[str, Any]:
         "follows_from": incident.parent,
         "told": incident.told,
     }
+
+
+def _subject_name(figures: Figures, incident: Incident) -> str:
+    """Name what is no service of the configuration: ourselves with what failed, or a service that is gone."""
+    if not is_own_fault(incident.subject):
+        return incident.subject
+    lang = figures.plan.site.language
+    return f"{label('own-subject', lang)} ({own_fault_word(incident.detail, lang)})"
 
 
 def _length(outage: Outage) -> float:

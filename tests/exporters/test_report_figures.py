@@ -87,7 +87,7 @@ RECORD = Batch(
     incidents={
         1: incident(1, "carrier-vnpt", -1800, ended=-60, state=DOWN),
         2: incident(2, "mail", 600, ended=900),
-        3: incident(3, "own-fault", 1440, state=State.UNKNOWN, parent=None, told=False),
+        3: incident(3, "own-fault", 1440, state=State.UNKNOWN, parent=None, told=False, detail="far"),
     },
     slots=[SlotCount("mail.smtp", at(0), done=118, late=1, skipped=2, lost=3)],
 )
@@ -246,7 +246,7 @@ def test_incidents_are_those_of_the_period(figures: dict[str, Any]) -> None:
         {
             "id": 3,
             "subject": "own-fault",
-            "name": "own-fault",
+            "name": "Trạm đo (đường truyền Internet)",
             "worst": "unknown",
             "begin": "2027-02-06T00:24:00.000+07:00",
             "confirmed": "2027-02-06T00:24:10.000+07:00",
@@ -406,7 +406,7 @@ def test_other_values_stay_as_they_are(value: object) -> None:
 def test_the_table_of_incidents(written: dict[str, bytes]) -> None:
     assert [(r["id"], r["name"], r["end"], r["told"]) for r in table(written["incidents.csv"])] == [
         ("2", "Thư điện tử công vụ", "2027-02-06T00:15:00.000+07:00", "True"),
-        ("3", "own-fault", "", "False"),
+        ("3", "Trạm đo (đường truyền Internet)", "", "False"),
     ]
 
 
