@@ -259,7 +259,8 @@ async def _opened(folder: Path) -> AsyncIterator[Province]:
 
 def introduction(plan: Plan, province: Province, steps: tuple[Step, ...], file: Path, page: str, now: datetime) -> str:
     """Return what is said once everything runs: where to look, and what will happen when."""
-    hint = f"thongsuot report {shlex.quote(str(file))} --event chay-thu --out bao-cao"
+    program = Path(sys.executable).with_name("thongsuot")  # `make run` puts nothing into the PATH
+    hint = f"{shlex.quote(str(program))} report {shlex.quote(str(file))} --event chay-thu --out bao-cao"
     lines = [
         "",
         "Thông Suốt đang theo dõi tỉnh mẫu trên máy này; không cần mạng.",

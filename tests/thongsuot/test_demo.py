@@ -177,13 +177,16 @@ class Running:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_demo_shows_its_pages_and_ends_well_at_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     running = Running(tmp_path)
-    page, metrics, mailbox = re.findall(r"http://\S+", await running.says("Trang theo dõi"))[:3]
+    introduction = await running.says("Trang theo dõi")
+    page, metrics, mailbox = re.findall(r"http://\S+", introduction)[:3]
     async with aiohttp.ClientSession() as session:
         statuses = [(await session.get(url)).status for url in (page, metrics, mailbox)]
     os.kill(os.getpid(), number)
 
     assert await running.task == 0
     assert statuses == [200, 200, 200]
+    program = re.findall(r"(\S+) report \S+/demo.yaml --event chay-thu", introduction)[0]
+    assert await asyncio.to_thread(os.access, program, os.X_OK)
     assert "journal.db" in await asyncio.to_thread(names_in, tmp_path)
     assert running.said.get_nowait() == "Đã kết thúc."
 
