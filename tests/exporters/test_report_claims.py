@@ -16,6 +16,8 @@ from exporters.report import claims, incident_report, post_event, tables
 from exporters.report.congestion import CongestionFigures, QueuePoint, Verdict
 from exporters.report.document import Block, Chart, Document, Form, Heading, Numbering, Paragraph, Table
 from exporters.report.figures import Figures
+from monitor.availability import Segment
+from monitor.model import State
 from tests.exporters.report_sample import DAY, PING, episode, figures, judged, material, province
 from tests.monitor.builders import at, span
 
@@ -113,6 +115,20 @@ def test_beside_the_word_none_stand_its_period_paths_limit_and_coverage() -> Non
     assert "kể cả trong các khung giờ cao điểm" in said
     assert "độ trễ hàng đợi từ 9 ms trở lên, kéo dài từ 15 phút trở lên" in said
     assert "576 khoảng đo dự kiến; độ phủ 100% và 100% (giờ cao điểm)" in said
+
+
+@pytest.mark.parametrize("found", [None, judged()], ids=["nobody assessed", "assessed as none"])
+def test_congestion_that_the_monitor_saw_takes_the_word_none_away(found: CongestionFigures | None) -> None:
+    made = figures(congestion=found)
+    line = made.services["carrier-vnpt"]
+    queued = Segment(at(600), at(1500), State.CONGESTED)
+    segments = [Segment(made.period.start, at(600), State.UP), queued, Segment(at(1500), made.period.end, State.UP)]
+    seen = replace(made, services={**made.services, "carrier-vnpt": replace(line, segments=segments)})
+    said = whole(seen)
+    assert claims.congestion_verdict(seen) is Verdict.FOUND
+    assert words.NO_CONGESTION not in said
+    assert "1 khoảng ở trạng thái nghẽn, tổng cộng 15 phút: 06/02/2027 00:10:00 – 06/02/2027 00:25:00." in said
+    assert "Chưa đánh giá nghẽn mạng." not in said
 
 
 def test_an_episode_is_told_with_its_time_its_queue_and_its_loss() -> None:
