@@ -198,6 +198,7 @@ def facts_of_run(began: float) -> dict[str, str]:
         "CPUs": str(os.cpu_count()),
         "Python": platform.python_version(),
         "blackbox_exporter": words[2] if len(words) > 2 else "?",
+        "load at the end": f"{os.getloadavg()[0]:.1f}",
         "seconds": f"{time.monotonic() - began:.0f}",
     }
 
