@@ -34,8 +34,8 @@ Add a scrape job named `thongsuot` as in `exporters/prometheus/prometheus.yml`.
   probe disappear until one can measure again, and `thongsuot_probes_total` counts it.
 - A number that a probe reports and that has no metric of its own is a `thongsuot_probe_value`, its name in the label
   `value`: `thongsuot_probe_value{value="status_code"}`.
-  The name ends in its unit (`_s`, `_bytes`, `_ratio`, `_count`, `_code`); `docs/configuration.md` lists them for each
-  probe.
+  The name ends in its unit (`_s`, `_bytes`, `_bps`, `_ratio`, `_count`, `_code`, `_score`); `docs/configuration.md`
+  lists them for each probe.
   Never sum over different `value`s.
 - The daemon's own process is shown as `process_cpu_seconds_total`, `process_resident_memory_bytes`,
   `process_open_fds` and their kin.

@@ -46,7 +46,6 @@ _KISSES: Final = {
     "AUTH": "it could not authenticate its own server",
     "CRYP": "it wants authentication",
 }
-_KEPT: Final = "synchronised"
 _CLOCK_SLACK_S: Final = 0.001  # chosen: more than clocks differ in speed within one exchange
 
 
@@ -203,7 +202,7 @@ def _report(m: Measurement, sample: Sample) -> None:
     values["stratum_count"] = answer.stratum
     values["leap_code"] = answer.leap
     m.fact("leap", _LEAP_WORDS[answer.leap])
-    m.fact("own_clock", _KEPT if clock_state().synchronised else "not known to be synchronised")
+    m.fact("own_clock", clock_state().words)
     if answer.kiss:
         m.fact("kiss", answer.kiss)
     if answer.stratum == 0:
@@ -242,19 +241,19 @@ def _judge(settings: Settings, m: Measurement, sample: Sample) -> None:
     if settings.max_root_distance is not None and sample.root_distance_s > settings.max_root_distance:
         words = f"its time may be wrong by {sample.root_distance_s:.3g} s, at most {settings.max_root_distance:g} s"
         raise ProbeError(Fault.CONTENT, f"{words} allowed")
-    kept = m.facts["own_clock"] == _KEPT
-    if settings.max_offset is not None and (words := offset_trouble(sample, settings.max_offset, own_clock_kept=kept)):
+    own = m.facts["own_clock"]
+    if settings.max_offset is not None and (words := offset_trouble(sample, settings.max_offset, own_clock=own)):
         raise ProbeError(Fault.CONTENT, words)
 
 
-def offset_trouble(sample: Sample, max_offset_s: float, *, own_clock_kept: bool) -> str:
+def offset_trouble(sample: Sample, max_offset_s: float, *, own_clock: str) -> str:
     """Say by how much a clock is off, or nothing when the delay may explain it: all of it may be on one way."""
     doubt_s = sample.delay_s / 2
     if abs(sample.offset_s) - doubt_s <= max_offset_s:
         return ""
     side = "ahead of" if sample.offset_s > 0 else "behind"
     words = f"the server's clock is {abs(sample.offset_s):.4g} s {side} ours (±{doubt_s:.2g} s)"
-    ours = "" if own_clock_kept else "; nobody is known to keep our own clock"
+    ours = "" if own_clock == "synchronised" else f"; our own clock: {own_clock}"
     return f"{words}, at most {max_offset_s:g} s allowed{ours}"
 
 
@@ -281,7 +280,10 @@ PROBE = ProbeType(
         Value("reference", "Where the server has its time from: a clock's letters, or its own server"),
         Value("leap", "What the server says of the next leap second, or that it is not synchronised"),
         Value("kiss", "The code by which the server turned us away"),
-        Value("own_clock", "Whether our own kernel's clock is kept by anybody: the yardstick of the offset"),
+        Value(
+            "own_clock",
+            "Whether anybody keeps our own clock, the yardstick of the offset: synchronised or not, or unknown",
+        ),
     ),
     default_timeout_s=5.0,
 )

@@ -32,15 +32,22 @@ class _Timex(ctypes.Structure):
 class ClockState(NamedTuple):
     """What the kernel says of the wall clock."""
 
-    synchronised: bool  # some program keeps it in step with the world's
+    synchronised: bool | None  # some program keeps it in step with the world's; None: the kernel may not be asked
     error_s: float  # greatest error claimed; only of worth when synchronised
+
+    @property
+    def words(self) -> str:
+        """Say it in a word or two."""
+        return {True: "synchronised", False: "not synchronised", None: "unknown"}[self.synchronised]
 
 
 def clock_state() -> ClockState:
-    """Ask the kernel, changing nothing."""
+    """Ask the kernel, changing nothing. Systemd's ProtectClock= forbids even that."""
     buffer = _Timex()
     code = int(_libc.adjtimex(ctypes.byref(buffer)))
-    return ClockState(0 <= code < _TIME_ERROR, max(0, int(buffer.maxerror)) / 1e6)
+    if code < 0:
+        return ClockState(None, 0.0)
+    return ClockState(code < _TIME_ERROR, max(0, int(buffer.maxerror)) / 1e6)
 
 
 class Moment(NamedTuple):

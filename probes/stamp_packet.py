@@ -127,7 +127,7 @@ def error_estimate(clock: ClockState, *, synchronised: bool | None = None) -> in
     while steps > _MULTIPLIER_MOST and scale < 63:
         steps /= 2
         scale += 1
-    kept = clock.synchronised if synchronised is None else synchronised
+    kept = clock.synchronised if synchronised is None else synchronised  # what is unknown is not vouched for
     return (_SYNCHRONISED if kept else 0) | scale << 8 | min(math.ceil(steps), _MULTIPLIER_MOST)
 
 

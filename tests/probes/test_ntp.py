@@ -125,7 +125,7 @@ async def test_an_answer_is_measured(host: str) -> None:
     assert reading.facts["reference"] == "192.0.2.1"
     assert reading.facts["leap"] == "none"
     assert reading.facts["address"] == host
-    assert reading.facts["own_clock"] in ("synchronised", "not known to be synchronised")
+    assert reading.facts["own_clock"] in ("synchronised", "not synchronised", "unknown")
 
 
 @pytest.mark.parametrize(("ahead_s", "side"), [(12.5, "ahead of"), (-12.5, "behind")])
@@ -151,16 +151,18 @@ def sample_of(*, ahead_s: float, there_s: float, back_s: float) -> Sample:
 def test_an_offset_that_the_delay_may_explain_is_no_fault() -> None:
     one_sided = sample_of(ahead_s=0.0, there_s=0.4, back_s=0.0)
     assert one_sided.offset_s == pytest.approx(0.2)
-    assert offset_trouble(one_sided, 0.1, own_clock_kept=True) == ""
+    assert offset_trouble(one_sided, 0.1, own_clock="synchronised") == ""
     certain = sample_of(ahead_s=0.5, there_s=0.4, back_s=0.0)
-    assert offset_trouble(certain, 0.4, own_clock_kept=True).startswith("the server's clock is 0.7 s ahead of ours")
+    assert offset_trouble(certain, 0.4, own_clock="synchronised").startswith(
+        "the server's clock is 0.7 s ahead of ours"
+    )
 
 
 def test_the_reason_says_when_our_own_clock_may_be_wrong() -> None:
     sample = sample_of(ahead_s=-9, there_s=0.0, back_s=0.0)
     words = "the server's clock is 9 s behind ours (±0 s), at most 1 s allowed"
-    assert offset_trouble(sample, 1, own_clock_kept=True) == words
-    assert offset_trouble(sample, 1, own_clock_kept=False) == f"{words}; nobody is known to keep our own clock"
+    assert offset_trouble(sample, 1, own_clock="synchronised") == words
+    assert offset_trouble(sample, 1, own_clock="unknown") == f"{words}; our own clock: unknown"
 
 
 def leaps() -> list[tuple[str, Callable[[bytes], bytes], Fault, str]]:
