@@ -278,7 +278,12 @@ class Scheduler:
         ended = False
         try:
             reading = await measure(
-                target.probe, target.settings, timeout_s=target.timeout_s, path=target.path, tools=self._tools
+                target.probe,
+                target.settings,
+                timeout_s=target.timeout_s,
+                path=target.path,
+                tools=self._tools,
+                check=target.id,
             )
             await self._results.put(
                 Result(target.site, target.id, target.path_id, slot, started, lateness_s, attempt, reading)

@@ -233,6 +233,7 @@ class Measurement:
     facts: dict[str, str] = field(default_factory=dict)  # names declared in ProbeType.facts
     rtts_s: list[float | None] = field(default_factory=list)  # one an echo, in order of sending; None is lost
     current: str = ""  # the phase under way, for the message of a time-out
+    check: str = ""  # whose run this is, `service.check`; empty for a probe on its own
     remark: str = ""  # what is worth saying of a good answer; becomes the Reading's detail when nothing fails
 
     def phase(self, name: str) -> Phase:
@@ -407,14 +408,20 @@ def _timed_out(m: Measurement) -> tuple[Fault, str]:
 
 
 async def measure(
-    probe: ProbeType, settings: ProbeSettings, *, timeout_s: float, path: Path | None = None, tools: Tools
+    probe: ProbeType,
+    settings: ProbeSettings,
+    *,
+    timeout_s: float,
+    path: Path | None = None,
+    tools: Tools,
+    check: str = "",
 ) -> Reading:
     """Run a probe once, within its deadline, and turn whatever happens into a Reading.
 
     Never raises but CancelledError. `asyncio.timeout` and the kernel's own ETIMEDOUT both arrive as TimeoutError;
     a probe that swallowed the cancellation leaves no exception at all, so the deadline itself is asked.
     """
-    m = Measurement(timeout_s=timeout_s, path=path, tools=tools)
+    m = Measurement(timeout_s=timeout_s, path=path, tools=tools, check=check)
     fault: Fault | None = None
     detail = ""
     began = time.perf_counter()

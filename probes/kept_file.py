@@ -14,7 +14,7 @@ from typing import Any, Final
 
 log = logging.getLogger(__name__)
 
-SIZE_LIMIT: Final = 1 << 20  # bytes that are read; chosen: thousands of entries
+SIZE_LIMIT: Final = 64 << 20  # bytes that are read; chosen: far more than ten thousand entries take
 
 
 class KeptFile:

@@ -31,8 +31,10 @@ from monitor.model import Result
 from monitor.pipeline import Pipeline
 from monitor.scheduler import Scheduler
 from monitor.sealer import Sealer
+from probes import heartbeat
 from probes.base import Tools, utc_now
 from probes.byte_budget import ByteBudget
+from probes.heartbeat_ledger import Heartbeats
 from thongsuot.notify import keep_alive, notify
 
 log = logging.getLogger(__name__)
@@ -223,6 +225,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     results: asyncio.Queue[Result] = asyncio.Queue(RESULTS_LIMIT)
     tools, wake = Tools(), asyncio.Event()
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
+    tools.put(await _heartbeats(plan))
     scheduler = Scheduler(plan.targets(), results, board, tools)
     pipeline = Pipeline(
         plan,
@@ -238,6 +241,16 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     await journal.commit(pipeline.resume(recovered, now, reloaded=reloaded), now)
     mail = MailChannel(plan.mail, plan.site, journal, board) if plan.mail else None
     return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake)
+
+
+async def _heartbeats(plan: Plan) -> Heartbeats:
+    """Build the ledger of what calls in, with what it knew before a restart."""
+    ledger = Heartbeats(plan.state_dir / "heartbeats.json")
+    for target in plan.targets():
+        if isinstance(target.settings, heartbeat.Settings):
+            ledger.expect(target.id, target.settings.token)
+    await ledger.begin()
+    return ledger
 
 
 def _probing(parts: _Parts) -> Probing:
@@ -268,6 +281,7 @@ async def _serve(parts: _Parts) -> AsyncIterator[str]:
         incidents=parts.journal.recent_incidents,
         alive=lambda: loop.time() - parts.pipeline.beat < ALIVE_S and _records(parts.board),
         probing=probing,
+        heartbeat=parts.tools.of(Heartbeats).accept,
     )
     runner = web.AppRunner(app, access_log=None, logger=requests_log, handle_signals=False, shutdown_timeout=2.0)
     await runner.setup()

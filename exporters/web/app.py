@@ -1,5 +1,6 @@
-"""The HTTP interface: the live page, figures for machines, and health. Read-only; shares nothing with other origins.
+"""The HTTP interface: the live page, figures for machines, health, and where others call in.
 
+Shares nothing with other origins; only a heartbeat changes anything.
 Everything is answered from the board in memory; only the list of incidents asks the journal.
 Source of the event stream: the WHATWG HTML standard, section 9.2 (server-sent events).
 """
@@ -14,7 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -32,6 +33,8 @@ requests_log = logging.getLogger(f"{__name__}.requests")  # for the runner that 
 
 INCIDENTS_DEFAULT: Final = 50
 INCIDENTS_MOST: Final = 1000
+NOTE_LIMIT: Final = 1024  # bytes of what a heartbeat may say
+HEARTBEATS_AT_ONCE: Final = 16  # more get 503: a token is read from a file at each
 
 # Nothing but our own files may run or load; nobody may frame the page or send forms from it.
 _SAFETY_HEADERS: Final = {
@@ -71,6 +74,46 @@ class StreamLimits:
     poll_s: float = 0.5  # how often the board's version is looked at: also the shortest time between two pushes
     heartbeat_s: float = 15.0
     write_s: float = 5.0  # a client that does not take a push within this time is dropped
+
+
+class Heartbeat(Protocol):
+    """Takes a sign of life in, if its token is right."""
+
+    def __call__(self, check: str, token: str, *, well: bool, note: str, source: str) -> Awaitable[bool]:
+        """Return False for a wrong token and for a check that expects none, so that neither can be told apart."""
+
+
+@dataclass(slots=True)
+class _Calls:
+    """Where others call in."""
+
+    heartbeat: Heartbeat
+    under_way: int = 0
+
+    async def take(self, request: web.Request) -> web.Response:
+        """Take one heartbeat: `/heartbeat/<service>.<check>`, and `/fail` behind it when the job did not go well."""
+        if self.under_way >= HEARTBEATS_AT_ONCE:
+            raise web.HTTPServiceUnavailable(text="too many calls at once\n", headers={"Retry-After": "1"})
+        self.under_way += 1
+        try:
+            note = await request.content.read(NOTE_LIMIT) if request.can_read_body else b""
+            taken = await self.heartbeat(
+                request.match_info["check"],
+                _token(request),
+                well="outcome" not in request.match_info,
+                note=note.decode("utf-8", "replace"),
+                source=request.remote or "",
+            )
+        finally:
+            self.under_way -= 1
+        if not taken:
+            raise web.HTTPForbidden(text="no such heartbeat, or another token\n")
+        return web.Response(text="taken\n", headers={"Cache-Control": "no-store"})
+
+
+def _token(request: web.Request) -> str:
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else request.query.get("token", "")
 
 
 @dataclass(slots=True)
@@ -190,6 +233,7 @@ def build_app(  # noqa: PLR0913  all that the page takes from outside, each by i
     clock: Callable[[], datetime] = utc_now,
     limits: StreamLimits | None = None,
     probing: Probing | None = None,
+    heartbeat: Heartbeat | None = None,
 ) -> web.Application:
     """Build the application.
 
@@ -201,6 +245,7 @@ def build_app(  # noqa: PLR0913  all that the page takes from outside, each by i
         clock: the time that is printed.
         limits: bounds of the event stream.
         probing: what answers `/probe` and `/config`; without it there is neither.
+        heartbeat: takes what calls in at `/heartbeat/…`; without it nothing can.
     """
     hall = _Hall(board, metrics, incidents, alive, clock, limits or StreamLimits())
     app = web.Application(middlewares=[_own_bugs])
@@ -220,6 +265,10 @@ def build_app(  # noqa: PLR0913  all that the page takes from outside, each by i
     )
     if probing is not None:
         app.add_routes([web.get("/probe", probing.probe, allow_head=False), web.get("/config", probing.config)])
+    if heartbeat is not None:
+        calls = _Calls(heartbeat)
+        for address in ("/heartbeat/{check}", "/heartbeat/{check}/{outcome:fail}"):
+            app.add_routes([web.get(address, calls.take, allow_head=False), web.post(address, calls.take)])
     return app
 
 
