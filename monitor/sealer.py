@@ -34,7 +34,7 @@ MARGIN_S: Final = 60.0  # after the last result of an hour can have come, before
 RETRY_S: Final = 60.0
 FIRST_S: Final = 20.0  # after a start: probes come first
 CLOCK_EVERY_S: Final = 10.0
-STEP_MS: Final = 1_000  # the wall clock moved by so much within CLOCK_EVERY_S: it was set, not slewed
+STEP_MS: Final = 1_000  # the wall clock moved by so much between two looks: it was set, not slewed
 DROP_ROWS: Final = 2_000  # rows deleted at a time: some milliseconds of the journal's thread
 DROP_PAUSE_S: Final = 0.1
 PROCESS_S: Final = 1800.0  # longest run of the sealing process
@@ -64,6 +64,7 @@ class Sealer:
         self._clock = clock
         self._steady: Callable[[], int] = _steady_ms
         self._pause_s = pause_s
+        self.clock_every_s = CLOCK_EVERY_S
         self._warning = ""  # that the disk fills
         self._late_s = max((t.timeout_s for t in plan.targets()), default=0.0) + MARGIN_S
 
@@ -192,7 +193,7 @@ class Sealer:
         anchor, hour = wall - steady, wall // HOUR_MS
         drift = anchor
         while True:
-            await asyncio.sleep(CLOCK_EVERY_S)
+            await asyncio.sleep(self.clock_every_s)
             wall, steady = to_ms(self._clock()), self._steady()
             moved, drift = wall - steady - drift, wall - steady
             cause = "step" if abs(moved) >= STEP_MS else "hour" if wall // HOUR_MS != hour else ""
