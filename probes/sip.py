@@ -23,7 +23,7 @@ from probes.base import Fault, Host, IpFamily, Measurement, Port, ProbeError, Pr
 from probes.datagram import Ask, doubling, exchange, open_datagram, time_left
 from probes.net import Stream, open_stream, resolve
 from probes.sip_message import Message, Options
-from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls
+from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls, server_name
 
 T1_S: Final = 0.5  # RFC 3261 section 17.1.1.1: a request by UDP is sent again after this, then doubled
 T2_S: Final = 4.0  # up to this
@@ -81,7 +81,7 @@ class Settings(TlsSettings):
 
 
 def _bracketed(host: str) -> str:
-    return f"[{host.strip('[]').partition('%')[0]}]" if ":" in host else host
+    return f"[{host.strip('[]').partition('%')[0]}]" if ":" in host else server_name(host)
 
 
 async def run(settings: Settings, m: Measurement) -> None:

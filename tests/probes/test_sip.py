@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.base import Fault, ProbeError, Reading
-from probes.sip import PROBE
+from probes.sip import PROBE, Settings
 from probes.sip_message import LINES_LIMIT, Message, Options, parse
 from tests.probes.probing import cancelled_after, open_sockets, run_probe
 from tests.servers import (
@@ -199,6 +199,22 @@ async def test_the_request_names_whom_it_is_for_and_who_asks() -> None:
     assert seen[0].startswith(b"OPTIONS sip:truc@tinh.example.vn SIP/2.0\r\n")
     assert header(seen[0], "From").startswith("<sip:giam-sat@tinh.example.vn>;tag=")
     assert header(seen[0], "Max-Forwards") == "0"
+
+
+@pytest.mark.parametrize(
+    ("keys", "uri"),
+    [
+        ({"host": "bücher.example"}, "sip:xn--bcher-kva.example"),
+        ({"host": "192.0.2.1", "port": 5070}, "sip:192.0.2.1:5070"),
+        ({"host": "fe80::1%eth0"}, "sip:[fe80::1]"),
+        ({"host": "a.vn", "transport": "tls"}, "sip:a.vn"),
+        ({"host": "a.vn", "transport": "tls", "port": 5060}, "sip:a.vn:5060"),
+    ],
+)
+def test_a_server_is_named_as_addresses_of_sip_are_written(keys: dict[str, Any], uri: str) -> None:
+    settings = PROBE.settings.model_validate_json(json.dumps(keys))
+    assert isinstance(settings, Settings)
+    assert settings.wire_uri == uri
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import socket
 import struct
-from collections.abc import AsyncIterator, Callable
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -306,6 +310,37 @@ async def test_with_a_key_only_who_knows_it_is_answered_and_believed(tmp_path: P
     assert bad.fault is none.fault is Fault.TIMEOUT
     assert unsigned.fault is Fault.PROTOCOL
     assert KEY.decode() not in repr((good, bad, none, unsigned))
+
+
+@contextlib.contextmanager
+def reflecting_thread() -> Iterator[Address]:
+    """Answer outside the loop under test."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+
+        def serve() -> None:
+            while (wire := sock.recvfrom(2000))[0]:
+                sock.sendto(back(wire[0]), wire[1])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield Address(*sock.getsockname())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ender:
+            ender.sendto(b"", sock.getsockname())
+        thread.join()
+
+
+async def test_a_busy_loop_of_ours_is_told_and_does_not_look_like_a_slow_path() -> None:
+    with reflecting_thread() as server:
+        round_ = asyncio.create_task(ask(server, gap="10ms"))
+        for _ in range(4):
+            await asyncio.sleep(0.015)
+            time.sleep(0.04)  # noqa: ASYNC251  the very thing under test
+        reading = await round_
+    assert reading.fault is None
+    assert reading.values["send_lateness_s"] > 0.02
+    assert reading.values["rtt_median_s"] < 0.02
+    assert reading.values["loss_ratio"] == 0
 
 
 # Loss, strangers and other makes
