@@ -189,7 +189,7 @@ class _Writer:
             what = ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
         elif self.n.service_name:
             what = ((self.say("Đường truyền", "Uplink"), self.name),)
-        began = ((self.say("Bắt đầu", "Began"), f"{since} ({zone})"),)
+        began = ((self.say("Bắt đầu", "Began"), f"{self._no_later()}{since} ({zone})"),)
         rest: tuple[tuple[str, str], ...]
         if self.n.kind is EventKind.RECOVERED:
             end = text.local_time(self.n.ended_at or self.n.at, self.tz)
@@ -201,7 +201,15 @@ class _Writer:
         else:
             rest = ((self.say("Xác nhận", "Confirmed"), at),)
         number = ((self.say("Sự cố số", "Incident"), str(self.n.incident)),)
-        return (site, *what, *began, *rest, *number)
+        why = ((self.say("Lý do đã ghi", "Recorded reason"), one_line(self.n.reason)),)
+        told_why = why if self.n.reason and self.n.kind is EventKind.RECOVERED else ()
+        return (site, *what, *began, *rest, *told_why, *number)
+
+    def _no_later(self) -> str:
+        """Say so when the begin is only the first time that anybody looked."""
+        if not self.n.begin_unseen:
+            return ""
+        return self.say("trước khi bắt đầu theo dõi; muộn nhất ", "before it was watched; no later than ")
 
     def _evidence(self) -> _Part:
         shown = tuple(self._evidence_line(e) for e in self.n.evidence[:EVIDENCE_LIMIT])

@@ -49,6 +49,12 @@ class Scene(Protocol):
     def since(self, service: str) -> datetime:
         """Return since when."""
 
+    def begin_seen(self, service: str) -> bool:
+        """Whether it was observed when it became what it is."""
+
+    def reason(self, service: str) -> str:
+        """Say in one line why it is not up."""
+
     def suspect(self, service: str) -> bool:
         """Whether a check of it has begun to fail and is not judged yet."""
 
@@ -102,7 +108,8 @@ class DutyBook:
         state, incident = scene.state(service.id), self._open.get(service.id)
         if state in TROUBLE:
             if incident is None:
-                self._keep(self._new(service.id, state, scene.since(service.id), now), batch)
+                why = scene.reason(service.id)
+                self._keep(self._new(service.id, state, scene.since(service.id), now, detail=why), batch)
             elif state.severity > incident.state.severity:
                 worse = replace(incident, state=state)
                 self._keep(worse, batch)
@@ -240,6 +247,8 @@ class DutyBook:
             cause=incident.detail if service is None else "",
             flapping=service is not None and scene.flapping(subject),
             ended_at=incident.ended_at,
+            reason=incident.detail if service is not None else "",
+            begin_unseen=service is not None and kind is EventKind.OPENED and not scene.begin_seen(subject),
         )
 
     def _affected(self, incident: Incident, scene: Scene) -> tuple[str, ...]:

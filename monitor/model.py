@@ -137,6 +137,8 @@ class Notice:
     cause: str = ""  # own-fault: near | far | local; otherwise the name of the service that this follows from
     flapping: bool = False
     ended_at: datetime | None = None
+    reason: str = ""  # what decided it when it began, one line
+    begin_unseen: bool = False  # nobody looked just before: it may have begun earlier
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ class _Service:
     tracks: Sequence[Track]
     state: State = State.UNKNOWN
     since: datetime | None = None
+    begin_seen: bool = False  # it was observed when it became what it is
 
 
 @dataclass(slots=True)
@@ -74,6 +75,8 @@ class LiveScene:
         shown = [t.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN) for t in service.tracks]
         state = combine([s.state for s in shown], plan.at_least)
         known = [s for s in shown if s.at > NEVER]
+        if state is not service.state:
+            service.begin_seen = service.state is not State.UNKNOWN
         if state is not service.state and known:
             service.since = began(known, plan.at_least) if len(known) == len(shown) else max(s.at for s in known)
         service.state = state
@@ -90,6 +93,10 @@ class LiveScene:
         since = self._services[service].since
         assert since is not None
         return since
+
+    def begin_seen(self, service: str) -> bool:
+        """Whether it was observed when it became what it is; what was unknown before may have begun earlier."""
+        return self._services[service].begin_seen
 
     def since_or_none(self, service: str) -> datetime | None:
         """Return since when a service is what it is; None before its first verdict."""

@@ -224,3 +224,13 @@ def test_the_html_loads_nothing_and_sets_no_ground_that_would_break_dark_screens
 
 def test_the_same_notice_makes_the_same_letter() -> None:
     assert letter(opened()) == letter(opened())
+
+
+def test_what_was_broken_before_anybody_looked_does_not_claim_a_begin() -> None:
+    text = letter(replace(notice(), begin_unseen=True)).text
+    assert "Bắt đầu:  trước khi bắt đầu theo dõi; muộn nhất 06/02/2027 00:00:00" in text
+
+
+def test_a_recovery_names_the_reason_that_was_recorded() -> None:
+    text = letter(replace(RECOVERED, reason="smtp: Connection refused")).text
+    assert "Lý do đã ghi: smtp: Connection refused" in text

@@ -35,6 +35,7 @@ class Stage:
     sinces: dict[str, datetime] = field(default_factory=dict)
     suspects: set[str] = field(default_factory=set)
     flaps: set[str] = field(default_factory=set)
+    unseen: set[str] = field(default_factory=set)  # were broken already when somebody first looked
     faults: dict[str, OwnFault] = field(default_factory=dict)
     ended: dict[str, datetime] = field(default_factory=dict)
     lines: int = 1
@@ -44,6 +45,12 @@ class Stage:
 
     def since(self, service: str) -> datetime:
         return self.sinces.get(service, at(0))
+
+    def begin_seen(self, service: str) -> bool:
+        return service not in self.unseen
+
+    def reason(self, service: str) -> str:
+        return "" if self.state(service) is State.UP else "smtp: refused"
 
     def suspect(self, service: str) -> bool:
         return service in self.suspects

@@ -227,3 +227,17 @@ async def test_a_stop_puts_through_what_is_in_the_queue(tmp_path: Path) -> None:
         assert await room.told() == [("opened", "mail")]
         assert (await room.read(lambda h: h.slots(span(-10, 3600))))[SMTP].done == 4
         assert room.pipeline.beat > 0
+
+
+async def test_a_service_broken_when_watching_begins_has_no_seen_begin_and_keeps_its_reason(tmp_path: Path) -> None:
+    async with living(one_service(), tmp_path) as room:
+        await rounds(room, SMTP, 0, 5, 10)
+        (opened,) = await room.outbox()
+        await room.feed(good(SMTP, 30))
+        await room.feed(good(SMTP, 35, attempt=1))
+        await rounds(room, SMTP, 60, 65, 70)
+        later = (await room.outbox())[-1]
+
+    assert opened.notice.begin_unseen
+    assert opened.notice.reason
+    assert not later.notice.begin_unseen

@@ -150,7 +150,8 @@ def test_wrong_use_is_refused_with_its_place(
 
 def test_settings_know_each_field_and_a_scale() -> None:
     settings = parse_settings(["scale=60", "rise=9ms", "learn_hours=2", "noise_times=5"])
-    assert (settings.bin_s, settings.rise_s, settings.learn_hours, settings.noise_times) == (5.0, pytest.approx(0.009), 2, 5.0)
+    assert (settings.bin_s, settings.learn_hours, settings.noise_times) == (5.0, 2, 5.0)
+    assert settings.rise_s == pytest.approx(0.009)
     with pytest.raises(ReplayError):
         parse_settings(["scale=0"])
 
