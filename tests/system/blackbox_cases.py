@@ -8,12 +8,14 @@ from typing import Final
 from tests.servers import LOOPBACK
 from tests.system.blackbox_world import World
 
-TIMEOUT: Final = "1500ms"  # of most modules; room for a busy machine
+TIMEOUT: Final = "20s"  # of what ends by itself; room for a busy machine
+BRIEF: Final = "1s"  # of what never does
 
 # Modules of both; {ca} is the tests' authority. A module's name without a case of its own would be a mistake.
 MODULES: Final = """
 modules:
   http: {{prober: http, timeout: {timeout}}}
+  http_brief: {{prober: http, timeout: {brief}}}
   http_no_follow: {{prober: http, timeout: {timeout}, http: {{follow_redirects: false}}}}
   http_503: {{prober: http, timeout: {timeout}, http: {{valid_status_codes: [503]}}}}
   http_10: {{prober: http, timeout: {timeout}, http: {{valid_http_versions: [HTTP/1.0]}}}}
@@ -52,6 +54,7 @@ modules:
   tcp_ip4: {{prober: tcp, timeout: {timeout}, tcp: {{preferred_ip_protocol: ip4, source_ip_address: 127.0.0.1}}}}
   tcp_tls: {{prober: tcp, timeout: {timeout}, tcp: {{tls: true, tls_config: {{ca_file: {ca}}}}}}}
   tcp_banner: {{prober: tcp, timeout: {timeout}, tcp: {{query_response: [{{expect: "^220 (\\\\S+)"}}]}}}}
+  tcp_banner_brief: {{prober: tcp, timeout: {brief}, tcp: {{query_response: [{{expect: "^220 (\\\\S+)"}}]}}}}
   tcp_talk:
     prober: tcp
     timeout: {timeout}
@@ -72,6 +75,7 @@ modules:
         - {{expect: "^250-PIPELINING"}}
         - {{send: "QUIT\\r"}}
   dns: {{prober: dns, timeout: {timeout}, dns: {{query_name: tinh.example.vn, query_type: A}}}}
+  dns_brief: {{prober: dns, timeout: {brief}, dns: {{query_name: tinh.example.vn, query_type: A}}}}
   dns_tcp:
     prober: dns
     timeout: {timeout}
@@ -84,7 +88,7 @@ modules:
     timeout: {timeout}
     dns: {{query_name: khong.tinh.example.vn, query_type: A, valid_rcodes: [NOERROR, NXDOMAIN]}}
   dns_refused: {{prober: dns, timeout: {timeout}, dns: {{query_name: refused.example.vn, query_type: A}}}}
-  dns_silent: {{prober: dns, timeout: {timeout}, dns: {{query_name: silent.example.vn, query_type: A}}}}
+  dns_silent: {{prober: dns, timeout: {brief}, dns: {{query_name: silent.example.vn, query_type: A}}}}
   dns_tabs:
     prober: dns
     timeout: {timeout}
@@ -167,8 +171,8 @@ CASES: Final[Mapping[str, tuple[str, Target]]] = {
     "http: a login at another origin": ("http_login", lambda w: f"{w.odd}/to-other"),
     "http: a page that needs a login": ("http", lambda w: w.nginx.url("/auth/")),
     "http: a page with its login": ("http_login", lambda w: w.nginx.url("/auth/")),
-    "http: no byte ever": ("http", lambda w: w.nginx.url("/hang")),
-    "http: a slow body": ("http", lambda w: w.nginx.url("/slow.txt")),
+    "http: no byte ever": ("http_brief", lambda w: w.nginx.url("/hang")),
+    "http: a slow body": ("http_brief", lambda w: w.nginx.url("/slow.txt")),
     "http: 3 MiB": ("http", lambda w: w.nginx.url("/big.txt")),
     "http: 3 MiB looked through": ("http_far_text", lambda w: w.nginx.url("/big.txt")),
     "http: more than the limit": ("http_limit", lambda w: w.nginx.url("/big.txt")),
@@ -192,8 +196,8 @@ CASES: Final[Mapping[str, tuple[str, Target]]] = {
     "http: reset": ("http", lambda w: f"http://{w.ports['reset']}/"),
     "http: not HTTP": ("http", lambda w: f"http://{w.ports['banner']}/"),
     "http: a body that breaks off": ("http", lambda w: f"http://{w.ports['cut']}/"),
-    "http: a header without end": ("http", lambda w: f"http://{w.ports['endless']}/"),
-    "http: one byte at a time": ("http", lambda w: f"http://{w.ports['drip']}/"),
+    "http: a header without end": ("http_brief", lambda w: f"http://{w.ports['endless']}/"),
+    "http: one byte at a time": ("http_brief", lambda w: f"http://{w.ports['drip']}/"),
     "http: unresolvable": ("http", lambda _: "http://khong-co.invalid/"),
     "http: IPv6 alone": ("https_ip6_only", lambda w: w.nginx.url()),
     "http: TLS": ("https", lambda w: w.nginx.https_url()),
@@ -214,9 +218,9 @@ CASES: Final[Mapping[str, tuple[str, Target]]] = {
     "tcp: no port": ("tcp", lambda _: LOOPBACK),
     "tcp: unresolvable": ("tcp", lambda _: "khong-co.invalid:25"),
     "tcp: a banner": ("tcp_banner", lambda w: w.ports["banner"]),
-    "tcp: a banner that never comes": ("tcp_banner", lambda w: w.ports["silent"]),
+    "tcp: a banner that never comes": ("tcp_banner_brief", lambda w: w.ports["silent"]),
     "tcp: another banner, then the end": ("tcp_banner", lambda w: w.ports["other banner"]),
-    "tcp: a line without end": ("tcp_banner", lambda w: w.ports["endless"]),
+    "tcp: a line without end": ("tcp_banner_brief", lambda w: w.ports["endless"]),
     "tcp: a dialogue": ("tcp_talk", lambda w: w.ports["talk"]),
     "tcp: TLS": ("tcp_tls", lambda w: w.tls("good")),
     "tcp: TLS, expired": ("tcp_tls", lambda w: w.tls("expired")),
@@ -232,7 +236,7 @@ CASES: Final[Mapping[str, tuple[str, Target]]] = {
     "dns: no answer": ("dns_silent", World.dns),
     "dns: refused": ("dns", lambda w: w.ports["refused"]),
     "dns: refused by TCP": ("dns_tcp", lambda w: w.ports["refused"]),
-    "dns: rubbish": ("dns", lambda w: w.ports["rubbish"]),
+    "dns: rubbish": ("dns_brief", lambda w: w.ports["rubbish"]),
     "dns: unresolvable": ("dns", lambda _: "khong-co.invalid"),
     "dns: tabs between the fields": ("dns_tabs", World.dns),
     "dns: a mail server": ("dns_mx", World.dns),

@@ -29,7 +29,7 @@ from tests.servers import (
     silent_server,
     talk_server,
 )
-from tests.system.blackbox_cases import CASES, MODULES, TIMEOUT
+from tests.system.blackbox_cases import BRIEF, CASES, MODULES, TIMEOUT
 from tests.system.blackbox_differences import DIFFERENCES, Difference, Side
 from tests.system.blackbox_world import Http2Nginx, World, odd_pages, wanting_a_login
 from tests.system.daemon import Daemon
@@ -88,7 +88,7 @@ async def world(
 
 @pytest.fixture(scope="module")
 def modules(certificates: Certificates) -> str:
-    return MODULES.format(ca=certificates.ca_file, timeout=TIMEOUT)
+    return MODULES.format(ca=certificates.ca_file, timeout=TIMEOUT, brief=BRIEF)
 
 
 @pytest.fixture(scope="module")
