@@ -109,7 +109,11 @@ def modules() -> dict[str, Module]:
                 "answers": {"at_least": 1, "match": ["^203[.]"], "forbid": ["127\\."]},
             },
         ),
-        ("ping", "h.vn", {"probe": "icmp", "host": "h.vn", "size": 64, "ttl": 9, "dont_fragment": True, "timeout": "500ms"}),
+        (
+            "ping",
+            "h.vn",
+            {"probe": "icmp", "host": "h.vn", "size": 64, "ttl": 9, "dont_fragment": True, "timeout": "500ms"},
+        ),
         (
             "api",
             "api.vn",
