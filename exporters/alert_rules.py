@@ -239,6 +239,18 @@ _MONITOR: Final = (
         ),
     ),
     Alert(
+        name="ThongsuotEvidenceTrouble",
+        measure="thongsuot_evidence_trouble",
+        condition="== 1",
+        lasting="15m",
+        severity="warning",
+        summary="Máy giám sát {{ $labels.site }} chưa niêm phong được số liệu",
+        description=(
+            "Việc theo dõi vẫn bình thường, nhưng bằng chứng của các giờ đã qua chưa được niêm phong: "
+            "xem lý do trên trang theo dõi và dung lượng đĩa."
+        ),
+    ),
+    Alert(
         name="ThongsuotJournalSlow",
         measure="thongsuot_journal_commit_seconds",
         condition="> 1",

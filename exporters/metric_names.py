@@ -98,6 +98,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("results_queue_size", _SITE, "Results that wait to be judged and recorded."),
     _gauge("results_queue_limit", _SITE, "How many results may wait before probing is held back."),
     _gauge("journal_commit_seconds", _SITE, "How long the last transaction of the journal took."),
+    _gauge("evidence_trouble", _SITE, "1 while sealing the evidence is in trouble; watching goes on."),
     _gauge("journal_writable", _SITE, "0 while the journal cannot be written: nothing is recorded or told."),
     _gauge(
         "own_fault",

@@ -121,6 +121,7 @@ def _add_monitor(lines: _Lines, board: Board, site: str) -> None:
         ("thongsuot_results_queue_size", board.queue_size),
         ("thongsuot_results_queue_limit", board.queue_limit),
         ("thongsuot_journal_commit_seconds", board.commit_s),
+        ("thongsuot_evidence_trouble", int(bool(board.evidence_trouble))),
         ("thongsuot_journal_writable", int(not board.journal_trouble)),
         ("thongsuot_incidents_open", len(board.open_incidents)),
         ("thongsuot_outbox_waiting", board.outbox_waiting),

@@ -58,6 +58,10 @@ _LABELS: Final[dict[str, Words]] = {
         "Không ghi được nhật ký (thường do đầy đĩa): trạng thái dưới đây đứng yên và không thư cảnh báo nào được gửi.",
         "The journal cannot be written (most often a full disk): the states below stand still and no alert is sent.",
     ),
+    "evidence-trouble": (
+        "Việc niêm phong số liệu làm bằng chứng gặp trục trặc; việc theo dõi và báo tin vẫn bình thường.",
+        "Sealing the evidence is in trouble; watching and telling go on as usual.",
+    ),
     "journal-trouble-title": ("không ghi được nhật ký", "the journal cannot be written"),
     "alerts-lost": (
         "Có {n} thư cảnh báo bị mọi máy chủ thư từ chối: cần báo bằng cách khác.",

@@ -191,6 +191,16 @@ def test_a_stopped_daemon_is_said_on_the_page() -> None:
     assert "Phần mềm giám sát đang gặp trục trặc" not in shown(province()).text
 
 
+def test_trouble_with_journal_or_evidence_is_a_banner_and_not_all_is_well() -> None:
+    board = province()
+    board.journal_trouble = "database or disk is full"
+    board.evidence_trouble = "no room to seal 2027-02-06 00"
+    text = shown(board).text
+    assert "Không ghi được nhật ký" in text
+    assert "niêm phong số liệu" in text
+    assert "no room to seal" in text
+
+
 def test_a_service_of_many_checks_shows_the_worst_and_counts_the_rest() -> None:
     checks = [target("s", f"c{n}", f"Phép {n}") for n in range(40)]
     board = Board(plan([service("s", "Dịch vụ", checks)]), started_at=NOW)
