@@ -226,7 +226,7 @@ def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime
     The `email` package refuses line breaks in headers; texts are flattened before, so that no name or detail from
     the network can add a header or make a message impossible.
     """
-    letter = compose(item.notice, site, plan.to, plan.page_url)
+    letter = compose(item.notice, site, plan.to, plan.page_url, at)
     sender_name, sender = parseaddr(plan.sender)
     message = EmailMessage(policy=MAIL_POLICY)
     message["From"] = Address(one_line(sender_name or site.name, 120), addr_spec=sender)

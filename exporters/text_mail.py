@@ -10,6 +10,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from config.plan import Language, SitePlan
@@ -19,6 +20,7 @@ from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
 from probes.base import one_line
 
 MARK: Final = "[Thông Suốt]"  # the first word of every subject, for filters
+LATE_S: Final = 120.0  # chosen: retries of two minutes are ordinary, greylisting for one
 EVIDENCE_LIMIT: Final = 20  # lines of evidence in one letter; chosen: more is read on the page
 NAMES_LIMIT: Final = 40  # services hit, in one letter
 
@@ -61,13 +63,23 @@ class _Draft:
     foot: str
 
 
-def compose(notice: Notice, site: SitePlan, to: Sequence[str], page_url: str | None) -> Letter:
-    """Write the letter for a notice, in the language and the local time of the site."""
+def compose(
+    notice: Notice, site: SitePlan, to: Sequence[str], page_url: str | None, sent_at: datetime | None = None
+) -> Letter:
+    """Write the letter for a notice, in the language and the local time of the site.
+
+    Args:
+        notice: what is to be told, as it was when it was confirmed.
+        site: whose monitor this is.
+        to: who is on the list.
+        page_url: address of the live page.
+        sent_at: when it leaves; one that leaves late says so, for what it tells may be over.
+    """
     writer = _Writer(notice, site, to)
     draft = _Draft(
         headline=writer.headline(),
         state=writer.colour(),
-        lead=writer.lead(),
+        lead=f"{writer.lead()}{writer.late(sent_at)}",
         parts=tuple(part for part in writer.parts() if part.rows or part.lines),
         link=_safe_link(page_url),
         foot=writer.foot(),
@@ -204,6 +216,17 @@ class _Writer:
         why = ((self.say("Lý do đã ghi", "Recorded reason"), one_line(self.n.reason)),)
         told_why = why if self.n.reason and self.n.kind is EventKind.RECOVERED else ()
         return (site, *what, *began, *rest, *told_why, *number)
+
+    def late(self, sent_at: datetime | None) -> str:
+        """Say how late the letter leaves, when no relay took it for a while; empty when it is fresh."""
+        late_s = (sent_at - self.n.at).total_seconds() if sent_at else 0.0
+        if late_s < LATE_S:
+            return ""
+        lasted = text.duration_words(late_s, self.lang)
+        return self.say(
+            f" Thư này bị chậm {lasted} vì máy chủ thư không nhận; tình hình hiện nay có thể đã khác.",
+            f" This letter is {lasted} late because no relay took it; by now things may be different.",
+        )
 
     def _no_later(self) -> str:
         """Say so when the begin is only the first time that anybody looked."""

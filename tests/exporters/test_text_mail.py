@@ -234,3 +234,12 @@ def test_what_was_broken_before_anybody_looked_does_not_claim_a_begin() -> None:
 def test_a_recovery_names_the_reason_that_was_recorded() -> None:
     text = letter(replace(RECOVERED, reason="smtp: Connection refused")).text
     assert "Lý do đã ghi: smtp: Connection refused" in text
+
+
+def test_a_letter_that_leaves_late_says_that_things_may_have_changed() -> None:
+    told = notice()
+    fresh = compose(told, site(), TO, None, told.at + timedelta(seconds=30)).text
+    late = compose(told, site(), TO, None, told.at + timedelta(minutes=7)).text
+    assert "bị chậm" not in fresh
+    assert "bị chậm 7 phút" in late
+    assert "có thể đã khác" in late
