@@ -16,14 +16,14 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from config.plan import Target
 from monitor.board import Board
 from monitor.model import Result, SlotCount, SlotEnd
-from probes.base import Tools, measure, utc_now
+from probes.base import BLIND_FAULTS, Fault, Reading, Tools, measure, one_line, utc_now
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ LATE_S: Final = 0.5  # chosen: a start later than this is in the ledger as late
 CONCURRENCY: Final = 1000  # probes under way at once
 FIRST_LOOK_S: Final = 5.0  # a new daemon looks at every check once within this time
 MAX_SLEEP_S: Final = 1.0  # so that a suspended or stalled loop notices soon how much time has passed
+STALL_S: Final = LATE_S  # a loop that wakes later than this stood still: what failed meanwhile proves nothing
 _ENDS: Final = tuple(SlotEnd)  # in the order of SlotCount's fields
 
 
@@ -97,6 +98,8 @@ class Scheduler:
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
         self._nap: asyncio.Future[None] | None = None  # ends when something is due or asked for
         self._stopping = False
+        self._wakes_at = math.inf  # when the pacer has to be awake again: past that, the loop stands still
+        self._stall_end, self._stall_s = -math.inf, 0.0  # the last time that it stood still, and for how long
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -118,6 +121,7 @@ class Scheduler:
 
     async def _sleep(self) -> None:
         """Wait until something is due, or asked for; a bare timer, for this happens a hundred times a second."""
+        self._note_stall()
         delay = MAX_SLEEP_S
         if self._heap:
             # Up to the end of the tick in which the next is due: what else is due in it starts with it.
@@ -125,10 +129,21 @@ class Scheduler:
         loop = asyncio.get_running_loop()
         self._nap = loop.create_future()
         timer = loop.call_later(delay, self._rouse)
+        self._wakes_at = loop.time() + delay
         try:
             await self._nap
         finally:
             timer.cancel()
+            self._note_stall()
+            self._wakes_at = self._now()
+
+    def _note_stall(self) -> None:
+        """Keep that the loop stood still, if it did: stopped, starved, or held up by something that blocks."""
+        now = self._now()
+        if now - self._wakes_at > STALL_S:
+            self._stall_end, self._stall_s = now, now - self._wakes_at
+            self._wakes_at = now  # one wake is noted once, however many ask
+            log.warning("our own process stood still for %.1f s", self._stall_s)
 
     def _rouse(self) -> None:
         if self._nap is not None and not self._nap.done():
@@ -275,7 +290,7 @@ class Scheduler:
     async def _probe(self, job: _Job, due: float, lateness_s: float) -> None:
         target, attempt = job.target, job.attempt
         slot, started = self._wall(due), self._clock()
-        ended = False
+        ended, began = False, self._now()
         try:
             reading = await measure(
                 target.probe,
@@ -285,12 +300,27 @@ class Scheduler:
                 tools=self._tools,
                 check=target.id,
             )
+            reading = self._unless_stalled(reading, began)
             await self._results.put(
                 Result(target.site, target.id, target.path_id, slot, started, lateness_s, attempt, reading)
             )
             ended = True
         finally:
             self._finish(job, lateness_s, ended=ended)
+
+    def _unless_stalled(self, reading: Reading, began: float) -> Reading:
+        """Take a failure for our own when the loop stood still during the run.
+
+        The answer may have lain in the kernel all the while: time-outs run on when we do not.
+        """
+        if reading.fault is None or reading.fault in BLIND_FAULTS:
+            return reading
+        # Time-outs that passed meanwhile end their runs before the pacer itself is awake again.
+        self._note_stall()
+        if self._stall_end <= began:
+            return reading
+        said = f"our own process stood still for {self._stall_s:.1f} s meanwhile: {reading.detail or reading.fault}"
+        return replace(reading, fault=Fault.LOCAL, detail=one_line(said))
 
     def _finish(self, job: _Job, lateness_s: float, *, ended: bool) -> None:
         if job.running is not None:
