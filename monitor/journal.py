@@ -120,7 +120,9 @@ class Journal:
         return cls(site, connection, thread)
 
     async def _do(self, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        # Whoever asked may be cancelled, by a stop for one; what was asked for is done all the same. Else a message
+        # that a relay has taken would stay unmarked, and go out again.
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work))
 
     async def close(self) -> None:
         """Close the file after everything asked for has been written."""
@@ -248,6 +250,8 @@ class Journal:
             " next_try_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [self._duty_row(d, at) for d in batch.duties],
         )
+        for duty in batch.duties:
+            self._bring_forward("incident = ? AND channel = ?", (duty.notice.incident, duty.channel), at)
         db.executemany(
             "INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site, check_name, hour_ms) DO UPDATE SET"
             " done = done + excluded.done, late = late + excluded.late,"
@@ -288,6 +292,14 @@ class Journal:
         text = _NOTICE.dump_json(notice).decode()
         ids = (duty.message_id, duty.thread_id)
         return (self.site, notice.incident, notice.kind, duty.channel, *ids, text, to_ms(at), to_ms(at))
+
+    def _bring_forward(self, which: str, values: tuple[object, ...], moment: datetime) -> None:
+        """Make waiting duties due by a moment, so that no recovery overtakes the word of the begin."""
+        self._db.execute(
+            "UPDATE outbox SET next_try_ms = min(next_try_ms, ?) WHERE site = ? AND sent_ms IS NULL"  # noqa: S608
+            f" AND failed_ms IS NULL AND {which}",
+            (to_ms(moment), self.site, *values),
+        )
 
     def _recover(self) -> Recovered:
         db, site = self._db, self.site
@@ -370,19 +382,24 @@ class Journal:
 
     async def mark_retry(self, item_id: int, next_try: datetime, detail: str) -> None:
         """Note that it did not go through and when to try again."""
-        await self._mark("next_try_ms = ?", item_id, next_try, detail)
+        await self._mark("next_try_ms = ?", item_id, next_try, detail, brings_forward=True)
 
     async def mark_failed(self, item_id: int, at: datetime, detail: str) -> None:
         """Note that it can never go through."""
         await self._mark("failed_ms = ?", item_id, at, detail)
 
-    async def _mark(self, column: str, item_id: int, moment: datetime, detail: str) -> None:
+    async def _mark(
+        self, column: str, item_id: int, moment: datetime, detail: str, *, brings_forward: bool = False
+    ) -> None:
         def work() -> None:
             with self._writing():
                 self._db.execute(
                     f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ? WHERE id = ?",  # noqa: S608
                     (to_ms(moment), detail, item_id),
                 )
+                if brings_forward:
+                    older = "id < ? AND (incident, channel) = (SELECT incident, channel FROM outbox WHERE id = ?)"
+                    self._bring_forward(older, (item_id, item_id), moment)
 
         await self._insist(work)
 

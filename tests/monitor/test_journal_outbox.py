@@ -58,6 +58,39 @@ async def test_a_duty_that_failed_for_now_is_due_again_later(tmp_path: Path) -> 
         assert (again.message_id, again.attempts) == (item.message_id, 1)
 
 
+async def test_a_new_word_about_an_incident_does_not_overtake_one_that_waits_for_its_next_try(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(Batch(duties=[duty("opened", 7), duty("other", 8)]), at(10))
+        begun, other = await journal.claim("mail", at(10), 10)
+        for item in (begun, other):
+            await journal.mark_retry(item.id, at(310), "no way out")
+        await journal.commit(Batch(duties=[duty("recovered", 7, kind=EventKind.RECOVERED)]), at(60))
+
+        due = await journal.claim("mail", at(60), 10)
+        assert [i.message_id for i in due] == ["<opened@lang-son>", "<recovered@lang-son>"]
+        for item, pause in zip(due, (300, 5), strict=True):
+            await journal.mark_retry(item.id, at(60 + pause), "still no way out")
+        assert await journal.claim("mail", at(64), 10) == []
+        assert [i.id for i in await journal.claim("mail", at(65), 10)] == [i.id for i in due]
+        assert len(await journal.claim("mail", at(310), 10)) == 3
+
+
+async def test_a_mark_is_written_though_whoever_asked_for_it_was_stopped(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        busy = [asyncio.create_task(journal.waiting("mail")) for _ in range(50)]
+        marking = asyncio.create_task(journal.mark_sent(item.id, at(12), "250 queued"))
+        await asyncio.sleep(0)
+        marking.cancel()
+        await asyncio.gather(marking, *busy, return_exceptions=True)
+
+        assert marking.cancelled()
+        assert await journal.waiting("mail") == 0
+
+
 async def test_a_duty_that_can_never_go_through_is_owed_no_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await begin(journal)
