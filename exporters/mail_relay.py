@@ -21,6 +21,7 @@ from config.plan import Relay
 from probes.base import ProbeError, one_line, read_secret
 
 GOODBYE_S: Final = 1.0  # how long a relay that has accepted may take to say goodbye
+_GOODBYES: Final[set[asyncio.Task[None]]] = set()  # under way; the loop itself holds tasks only weakly
 
 
 class DeliveryError(Exception):
@@ -58,13 +59,13 @@ async def hand_over(relay: Relay, envelope: Envelope) -> Taken:
     """
     secret = ""
     try:
-        async with asyncio.timeout(relay.timeout_s) as deadline:
+        async with asyncio.timeout(relay.timeout_s):
             if relay.username is not None:
                 secret = (await read_secret(relay.password_file, relay.password_env)).get_secret_value()
             try:
-                return await _converse(relay, secret, envelope, deadline, encrypt=True)
+                return await _converse(relay, secret, envelope, encrypt=True)
             except _HandshakeFailedError:
-                return await _converse(relay, secret, envelope, deadline, encrypt=False)
+                return await _converse(relay, secret, envelope, encrypt=False)
     except (aiosmtplib.SMTPException, OSError, ProbeError, ValueError) as exc:
         raise _delivery_error(exc, relay, secret) from None  # the chain could hold the login command
 
@@ -73,9 +74,7 @@ class _HandshakeFailedError(Exception):
     """Optional STARTTLS was offered and failed; the connection is lost and a plain one may be tried."""
 
 
-async def _converse(
-    relay: Relay, secret: str, envelope: Envelope, deadline: asyncio.Timeout, *, encrypt: bool
-) -> Taken:
+async def _converse(relay: Relay, secret: str, envelope: Envelope, *, encrypt: bool) -> Taken:
     context = (
         await asyncio.to_thread(_tls_context, relay) if relay.tls or (encrypt and relay.starttls != "never") else None
     )
@@ -93,12 +92,23 @@ async def _converse(
         encrypted = relay.tls or (encrypt and await _start_tls(client, relay))
         await _log_in(client, relay, secret, encrypted=encrypted)
         refused, reply = await client.sendmail(envelope.sender, list(envelope.to), envelope.message)
-        deadline.reschedule(None)  # accepted: from here nothing may turn it into a failure and a second copy
+    except BaseException:
+        client.close()
+        raise
+    # Accepted: from here on nothing is waited for, so that neither the time-out nor a stop can make a failure of it,
+    # and a second copy.
+    goodbye = asyncio.create_task(_say_goodbye(client), name="goodbye")
+    _GOODBYES.add(goodbye)
+    goodbye.add_done_callback(_GOODBYES.discard)
+    return Taken(one_line(reply), {a: (r.code, one_line(r.message)) for a, r in refused.items()})
+
+
+async def _say_goodbye(client: aiosmtplib.SMTP) -> None:
+    try:
         with contextlib.suppress(aiosmtplib.SMTPException, OSError):
             await client.quit(timeout=GOODBYE_S)
     finally:
         client.close()
-    return Taken(one_line(reply), {a: (r.code, one_line(r.message)) for a, r in refused.items()})
 
 
 async def _start_tls(client: aiosmtplib.SMTP, relay: Relay) -> bool:

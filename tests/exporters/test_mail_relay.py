@@ -208,7 +208,7 @@ async def test_a_relay_that_resets_or_drips_only_postpones() -> None:
     assert not drip.value.permanent
 
 
-async def test_an_acceptance_stands_even_when_the_goodbye_is_never_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_acceptance_stands_and_waits_for_no_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"220 x\r\n")
         for answer in (b"250 OK\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go\r\n"):
@@ -221,4 +221,6 @@ async def test_an_acceptance_stands_even_when_the_goodbye_is_never_answered(monk
     monkeypatch.setattr("exporters.mail_relay.GOODBYE_S", 0.4)
     async with byte_server(relay) as address:
         taken = await hand_over(Relay("127.0.0.1", address.port, starttls="never", timeout_s=0.2), LETTER)
+        (goodbye,) = (task for task in asyncio.all_tasks() if task.get_name() == "goodbye")
+        await goodbye
     assert taken.reply == "queued"
