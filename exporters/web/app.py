@@ -34,6 +34,7 @@ requests_log = logging.getLogger(f"{__name__}.requests")  # for the runner that 
 INCIDENTS_DEFAULT: Final = 50
 INCIDENTS_MOST: Final = 1000
 NOTE_LIMIT: Final = 1024  # bytes of what a heartbeat may say
+NOTE_S: Final = 5.0  # within which it must come
 HEARTBEATS_AT_ONCE: Final = 16  # more get 503: a token is read from a file at each
 
 # Nothing but our own files may run or load; nobody may frame the page or send forms from it.
@@ -96,7 +97,7 @@ class _Calls:
             raise web.HTTPServiceUnavailable(text="too many calls at once\n", headers={"Retry-After": "1"})
         self.under_way += 1
         try:
-            note = await request.content.read(NOTE_LIMIT) if request.can_read_body else b""
+            note = await _note(request)
             taken = await self.heartbeat(
                 request.match_info["check"],
                 _token(request),
@@ -109,6 +110,15 @@ class _Calls:
         if not taken:
             raise web.HTTPForbidden(text="no such heartbeat, or another token\n")
         return web.Response(text="taken\n", headers={"Cache-Control": "no-store"})
+
+
+async def _note(request: web.Request) -> bytes:
+    try:
+        # Else whoever announces words and sends none would keep the places of those who call.
+        async with asyncio.timeout(NOTE_S):
+            return await request.content.read(NOTE_LIMIT) if request.can_read_body else b""
+    except TimeoutError as exc:
+        raise web.HTTPRequestTimeout(text="the note did not come\n") from exc
 
 
 def _token(request: web.Request) -> str:
@@ -299,6 +309,6 @@ def _event(revision: int, data: status.Json) -> bytes:
 
 
 def _limit(given: str) -> int:
-    if given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= INCIDENTS_MOST:
+    if given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= INCIDENTS_MOST:
         return int(given)
     raise web.HTTPBadRequest(text=f"limit: expected a whole number from 1 to {INCIDENTS_MOST}\n")

@@ -260,6 +260,22 @@ async def test_calls_come_in_over_the_web_by_get_and_post(tmp_path: Path) -> Non
         assert (await look(ledger, settings)).detail == "it says that it failed: hỏng"
 
 
+async def test_a_call_whose_words_do_not_come_gives_its_place_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.web.app.NOTE_S", 0.05)
+    ledger, _ = await heard()
+    async with page(tmp_path, ledger.accept) as client:
+
+        async def words() -> AsyncIterator[bytes]:
+            yield b""
+            await asyncio.Event().wait()
+
+        async with client.post(f"/heartbeat/{NAME}", data=words()) as reply:
+            assert reply.status == 408
+    assert ledger.count(NAME) == 0
+
+
 async def test_too_many_calls_at_once_are_sent_away(tmp_path: Path) -> None:
     gate = asyncio.Event()
 
