@@ -68,8 +68,8 @@ class Pipeline:
         self._unshown = {s.id for s in plan.services}  # services of which the board may be out of date
         self._slots_written = 0.0
         self._stopping = False
-        self._gave_up = False
         self._look_again = True
+        self.gave_up = False  # the last results could not be written: the stop was not in order
         self.beat = 0.0  # loop time of the last sign of life; a journal that is retried still lives
 
     # Starting up.
@@ -99,6 +99,7 @@ class Pipeline:
             track.gap = gap
             if name in recovered.queues:
                 track.queue = Queue(recovered.queues[name])
+                track.queue_since = began_at(track.queue.episode) if track.queue.episode else None
             if gap is None and not reloaded:
                 # Also of a check that is not judged yet: its verdict may be dated before the stop.
                 self._open_gap(track, recovered.alive or now, "off", batch)
@@ -119,7 +120,7 @@ class Pipeline:
             await self._step()
         self._slots_written = float("-inf")
         left = self._take_all()
-        if self._gave_up:
+        if self.gave_up:
             # What comes after something that is missing would not fit what is written.
             log.error("%d more results could not be written before the stop", len(left))
             return
@@ -177,7 +178,7 @@ class Pipeline:
                 if self._stopping and attempt >= len(BUSY_PAUSES_S):
                     # The stop must end some time; what could not be written is not observed, and said so.
                     log.error("%d results could not be written before the stop: %s", len(batch.results), exc)
-                    self._gave_up = True
+                    self.gave_up = True
                     return
                 self._show_trouble(str(exc), asyncio.get_running_loop().time() - began)
                 pause = BUSY_PAUSES_S[min(attempt, len(BUSY_PAUSES_S) - 1)]

@@ -22,7 +22,7 @@ import orjson
 from config.plan import Plan
 from monitor import sealed
 from monitor.board import Board
-from monitor.chain import parse_line
+from monitor.chain import ChainError, parse_line
 from monitor.journal import Journal, JournalBusyError
 from monitor.rows import to_ms
 from probes.base import utc_now
@@ -118,7 +118,7 @@ class Sealer:
             await self._tidy()
         except JournalBusyError as exc:
             trouble = f"the journal cannot be written: {exc}"
-        except (OSError, TimeoutError, ValueError) as exc:
+        except (OSError, TimeoutError, ValueError, ChainError) as exc:
             trouble = f"{type(exc).__name__}: {exc}"
         if trouble:
             log.warning("evidence is not sealed for now, and stays in the journal: %s", trouble)

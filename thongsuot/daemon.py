@@ -100,21 +100,30 @@ async def run(
         StartError: the journal or the listening address cannot be had.
         Exception: whatever ended one of the parts.
     """
-    before: Plan | None = None  # the one that ran last
+    before: Plan | None = None  # the one that ran last, unless what it measured could not be written
     fallback: Plan | None = None  # taken when this one cannot start
     refused = 0
     while not stop.is_set():
         try:
-            following, refused = await _run_plan(plan, ready, _Signals(stop, reload, load), before, refused)
+            end = await _run_plan(plan, ready, _Signals(stop, reload, load), before, refused)
         except StartError as exc:
             if fallback is None:
                 raise
             log.warning("the new configuration cannot be used, the old one stays: %s", exc)
             plan, fallback, refused = fallback, None, refused + 1
             continue
-        if following is None:
+        if end.following is None:
             return
-        plan, before, fallback = following, plan, plan
+        plan, before, fallback, refused = end.following, plan if end.recorded else None, plan, end.refused
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How one configuration's run ended."""
+
+    following: Plan | None  # the next configuration; None is the stop
+    refused: int  # reloads so far that were refused
+    recorded: bool  # whether all that was measured is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +155,8 @@ class _Signals:
 
 async def _run_plan(
     plan: Plan, ready: Callable[[DaemonInfo], None] | None, signals: _Signals, before: Plan | None, refused: int
-) -> tuple[Plan | None, int]:
-    """Run one configuration, after `before` in the same process or as the first; return the next one."""
+) -> _End:
+    """Run one configuration, after `before` in the same process or as the first."""
     async with _alone_in(plan.state_dir):
         # In another journal the time since its last record was not observed.
         same = before is not None and (before.state_dir, before.site.id) == (plan.state_dir, plan.site.id)
@@ -156,7 +165,8 @@ async def _run_plan(
         except (OSError, JournalError, JournalBusyError) as exc:
             raise StartError(f"cannot start: {exc}") from exc
         parts.board.config_reloads_refused = refused
-        return await _run_parts(parts, ready, signals), parts.board.config_reloads_refused
+        following = await _run_parts(parts, ready, signals)
+        return _End(following, parts.board.config_reloads_refused, not parts.pipeline.gave_up)
 
 
 @contextlib.asynccontextmanager
@@ -195,7 +205,7 @@ async def _run_parts(parts: _Parts, ready: Callable[[DaemonInfo], None] | None, 
                 ready(DaemonInfo(url, parts.board))
             notify(f"READY=1\nSTATUS=watching {len(plan.targets())} checks")
             following = await _watch(parts, signals)
-        if following is None:
+        if following is None and not parts.pipeline.gave_up:  # else the last transaction is the last sign of life
             await _note_stop(parts.journal)
         return following
     finally:
@@ -331,6 +341,7 @@ async def _take_down(
     pacer.cancel()
     await asyncio.gather(pacer, return_exceptions=True)
     parts.pipeline.stop()
+    died_before = judge.done()
     await asyncio.gather(judge, return_exceptions=True)
     for task in others:
         task.cancel()
@@ -339,6 +350,8 @@ async def _take_down(
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_MAIL_S):
                 await parts.mail.deliver_due()
+    if not died_before:
+        judge.result()  # what could not be written at the end must not look like a stop in order
 
 
 def _task(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:

@@ -124,6 +124,19 @@ async def test_congestion_goes_on_over_a_restart_and_an_outage_within_it_is_an_o
     assert sum(seconds.values()) == pytest.approx(again + 1400 - LEARN)
 
 
+@pytest.mark.timeout(60)
+async def test_congestion_keeps_its_begin_over_a_reload(tmp_path: Path) -> None:
+    async with living(site(), tmp_path) as room:
+        await live(room, 0, LEARN)
+        await live(room, LEARN, LEARN + HOUR, queue_s=0.030)
+        before = room.since(LINE)
+    async with living(site(), tmp_path, now=LEARN + HOUR, reloaded=True) as room:
+        await live(room, LEARN + HOUR, LEARN + HOUR + 300, queue_s=0.030)
+
+        assert room.state(LINE) is State.CONGESTED
+        assert room.since(LINE) == pytest.approx(before, abs=1) == pytest.approx(LEARN, abs=600)
+
+
 def test_only_what_times_the_network_is_a_packet() -> None:
     ping = result(LINE, 0, Reading(None, "", 0.3, rtts_s=(0.01, None, 0.02)))
     silent = result(LINE, 0, Reading(Fault.TIMEOUT, "", 1.0, rtts_s=(None, None)))
