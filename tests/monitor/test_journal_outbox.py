@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -81,11 +82,14 @@ async def test_a_mark_is_written_though_whoever_asked_for_it_was_stopped(tmp_pat
         await begin(journal)
         await owing(journal, "one")
         (item,) = await journal.claim("mail", at(10), 10)
-        busy = [asyncio.create_task(journal.waiting("mail")) for _ in range(50)]
+        gate = threading.Event()
+        busy = asyncio.create_task(journal.transact(lambda _: gate.wait(5)))
         marking = asyncio.create_task(journal.mark_sent(item.id, at(12), "250 queued"))
         await asyncio.sleep(0)
         marking.cancel()
-        await asyncio.gather(marking, *busy, return_exceptions=True)
+        await asyncio.sleep(0.01)
+        gate.set()
+        await asyncio.gather(marking, busy, return_exceptions=True)
 
         assert marking.cancelled()
         assert await journal.waiting("mail") == 0
