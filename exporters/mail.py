@@ -197,7 +197,7 @@ class MailChannel:
         self._board.alerts[key] = self._board.alerts.get(key, 0) + by
 
     def _message(self, item: OutboxItem) -> bytes:
-        return write_message(item, self._plan, self._site, self._clock())
+        return write_message(item, self._plan, self._site, self._clock(), self._board.chain_head)
 
 
 # Writing a message.
@@ -220,13 +220,13 @@ def _envelope_sender(plan: MailPlan) -> str:
     return parseaddr(plan.sender)[1] or plan.sender
 
 
-def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime) -> bytes:
+def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime, chain_head: str = "") -> bytes:
     """Write the whole message of an item: headers, a text part and an HTML part.
 
     The `email` package refuses line breaks in headers; texts are flattened before, so that no name or detail from
     the network can add a header or make a message impossible.
     """
-    letter = compose(item.notice, site, plan.to, plan.page_url, at)
+    letter = compose(item.notice, site, plan.to, plan.page_url, at, chain_head)
     sender_name, sender = parseaddr(plan.sender)
     message = EmailMessage(policy=MAIL_POLICY)
     message["From"] = Address(one_line(sender_name or site.name, 120), addr_spec=sender)

@@ -63,8 +63,13 @@ class _Draft:
     foot: str
 
 
-def compose(
-    notice: Notice, site: SitePlan, to: Sequence[str], page_url: str | None, sent_at: datetime | None = None
+def compose(  # noqa: PLR0913  all that a letter is made of
+    notice: Notice,
+    site: SitePlan,
+    to: Sequence[str],
+    page_url: str | None,
+    sent_at: datetime | None = None,
+    chain_head: str = "",
 ) -> Letter:
     """Write the letter for a notice, in the language and the local time of the site.
 
@@ -74,6 +79,7 @@ def compose(
         to: who is on the list.
         page_url: address of the live page.
         sent_at: when it leaves; one that leaves late says so, for what it tells may be over.
+        chain_head: `number:sha256` of the evidence's newest line: whoever keeps the letter can prove what stood then.
     """
     writer = _Writer(notice, site, to)
     draft = _Draft(
@@ -82,7 +88,7 @@ def compose(
         lead=f"{writer.lead()}{writer.late(sent_at)}",
         parts=tuple(part for part in writer.parts() if part.rows or part.lines),
         link=_safe_link(page_url),
-        foot=writer.foot(),
+        foot=writer.foot(chain_head),
     )
     subject = f"{MARK}[{text.short_site(notice.site_name or site.name)}] {writer.subject()}"
     return Letter(one_line(subject), _as_text(draft, site.language), _as_html(draft, site.language))
@@ -290,11 +296,13 @@ class _Writer:
         line = self.say(f"… và {count} mục nữa, xem trên trang theo dõi.", f"… and {count} more, see the page.")
         return ((line, ""),) if count > 0 else ()
 
-    def foot(self) -> str:
-        return self.say(
+    def foot(self, chain_head: str) -> str:
+        foot = self.say(
             "Thư do phần mềm giám sát Thông Suốt tự động gửi. Giờ ghi trong thư là giờ địa phương.",
             "Sent by the monitor Thông Suốt. Times are local.",
         )
+        head = self.say("Đầu chuỗi chứng cứ, xin giữ để đối chiếu", "Head of the chain of evidence, to be kept")
+        return f"{foot}\n{head}: {one_line(chain_head)}" if chain_head else foot
 
 
 _FLAPPING: Final[Words] = (
@@ -359,7 +367,7 @@ _LABEL_STYLE = (
 )
 _LINE_STYLE = "margin:0;padding:6px 0;border-top:1px solid rgba(128,128,128,0.35)"
 _NOTE_STYLE = "font-family:Consolas,'Courier New',monospace;font-size:13px;opacity:0.75;word-break:break-word"
-_FOOT_STYLE = "margin:24px 0 0;font-size:13px;opacity:0.75"
+_FOOT_STYLE = "margin:24px 0 0;font-size:13px;opacity:0.75;white-space:pre-line;word-break:break-word"
 
 
 def _as_html(draft: _Draft, lang: Language) -> str:

@@ -67,6 +67,17 @@ async def test_an_accepted_message_is_marked_sent_with_the_servers_reply() -> No
     assert board.outbox_waiting == 0
 
 
+async def test_a_message_holds_the_head_of_the_chain_of_evidence_for_whoever_keeps_it() -> None:
+    head = f"12:{'0af1' * 16}"
+    outbox, relay = MemoryOutbox(outbox_item()), Behaviour()
+    async with relay_server(relay) as port:
+        mail, board = channel(outbox, [plain(port)])
+        board.chain_head = head
+        await mail.deliver_due()
+    parts = [part.get_content() for part in relay.received[0].message.iter_parts()]
+    assert [f"xin giữ để đối chiếu: {head}" in part for part in parts] == [True, True]
+
+
 async def test_the_message_carries_the_headers_that_make_a_thread() -> None:
     outbox, relay = MemoryOutbox(outbox_item(7), outbox_item(1)), Behaviour()
     async with relay_server(relay) as port:
