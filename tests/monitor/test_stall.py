@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from monitor.scheduler import FIRST_LOOK_S, STALL_S, phase
+from monitor.scheduler import STALL_S
 from probes.base import Fault, Measurement
 from tests.monitor.builders import check
 from tests.monitor.simulated import Watch, simulate, the_loop, watch
@@ -19,12 +19,16 @@ async def hang(_: object, __: Measurement) -> None:
 
 @pytest.mark.parametrize(("still_s", "fault"), [(20.0, Fault.LOCAL), (STALL_S / 2, Fault.TIMEOUT)])
 def test_a_time_out_that_passed_while_the_loop_stood_still_is_our_own_fault(still_s: float, fault: Fault) -> None:
-    target = check("mail.smtp", every_s=30.0, run=hang, timeout_s=2.0)
+    begun = asyncio.Event()
 
-    async def during(seen: Watch) -> None:
-        await asyncio.sleep(phase(target.id, FIRST_LOOK_S) + 1.0)
-        while not seen.board.running:
-            await asyncio.sleep(0.1)
+    async def begin_and_hang(_: object, m: Measurement) -> None:
+        begun.set()
+        await hang(_, m)
+
+    target = check("mail.smtp", every_s=30.0, run=begin_and_hang, timeout_s=2.0)
+
+    async def during(_: Watch) -> None:
+        await begun.wait()
         the_loop().stand_still(still_s)
         await asyncio.sleep(3.0)
 

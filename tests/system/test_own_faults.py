@@ -6,77 +6,69 @@ import asyncio
 import contextlib
 import json
 import os
+import resource
+import shutil
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from probes.base import utc_now
-from tests.servers import LOOPBACK, Certificates
+from tests.servers import LOOPBACK, Certificates, byte_server
 from tests.system.daemon import Daemon
+from tests.system.namespaces import Network
 from tests.system.servers import wait_until
+from tests.system.servers_dns import Unbound
 from tests.system.servers_mail import Postfix
+from tests.system.servers_web import Nginx
 
 DUTY = "truc@tinh.example.vn"
 EVERY_S = 2
 STOOD_STILL_S = 15.0
+SPARE_DESCRIPTORS = 8  # far fewer than the checks need at once
+SLOW_CHECKS = 60
+BY_NAME = ("mail", "portal", "office", "meeting")
 
 
 class Greeter:
     """A server that greets after a pause, on a loop and a thread of its own; no limit of the daemon's touches it."""
 
-    def __init__(self, host: str) -> None:
-        self.host = host
+    def __init__(self) -> None:
         self.port = 0
         self.pause_s = 0.0
-        self.greeted = 0
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), name="greeter")
+        self._thread = threading.Thread(target=self._run, name="greeter")
+
+    def __enter__(self) -> Greeter:
+        self._thread.start()
+        assert self._ready.wait(5)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        with contextlib.closing(self._loop):
+            self._loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
-        server = await asyncio.start_server(self._greet, self.host, 0, backlog=1000)
-        self.port = server.sockets[0].getsockname()[1]
-        self._ready.set()
-        async with server:
+        async with byte_server(self._greet) as (_, self.port):
+            self._ready.set()
             await self._stop.wait()
 
     async def _greet(self, _: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            await asyncio.sleep(self.pause_s)
-            writer.write(b"220 mail.tinh.example.vn\r\n")
-            await writer.drain()
-            self.greeted += 1
-        writer.close()
-
-    def start(self) -> None:
-        """Listen."""
-        self._thread.start()
-        self._ready.wait(5)
-
-    def end(self) -> None:
-        """Stop listening and forget who is still waiting."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(5)
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(asyncio.sleep(0.01))
-        self._loop.close()
-
-
-@contextlib.contextmanager
-def greeter(host: str = LOOPBACK) -> Iterator[Greeter]:
-    """Run a server that greets every caller, after `pause_s`."""
-    server = Greeter(host)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.end()
+        await asyncio.sleep(self.pause_s)
+        writer.write(b"220 mail.tinh.example.vn\r\n")
+        await writer.drain()
 
 
 def province(checks: Mapping[str, str], relay: Postfix, *, defaults: str) -> str:
@@ -97,6 +89,25 @@ def every_state(daemon: Daemon, state: str) -> bool:
     return set(daemon.states().values()) == {state}
 
 
+def lowest_free(pid: int) -> int:
+    """Return the number that the next descriptor of a process gets: a limit counts numbers, not open files."""
+    taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    return next(n for n in range(len(taken) + 1) if n not in taken)
+
+
+def fault_status(daemon: Daemon) -> dict[str, Any]:
+    """Return the status while it names a fault of our own; nothing as well while the page cannot answer."""
+    with contextlib.suppress(json.JSONDecodeError):
+        status = daemon.status()
+        return status if status["own_fault"] else {}
+    return {}
+
+
+def states_of(status: Mapping[str, Any]) -> Counter[str]:
+    """Count the services' states."""
+    return Counter(s["state"] for s in status["services"])
+
+
 @pytest.fixture
 def relay(certificates: Certificates) -> Iterator[Postfix]:
     """Where the duty officer's mail arrives."""
@@ -106,7 +117,7 @@ def relay(certificates: Certificates) -> Iterator[Postfix]:
 
 @pytest.mark.timeout(90)
 def test_a_daemon_that_stood_still_calls_nothing_down_and_reports_the_time_as_unknown(relay: Postfix) -> None:
-    with greeter() as server:
+    with Greeter() as server:
         server.pause_s = 0.5
         # One bad result is enough: what was under way when the daemon stopped must not be held against anyone.
         check = f'probe: tcp, host: {LOOPBACK}, port: {server.port}, dialogue: [{{expect: "^220"}}], bad_rounds: 1'
@@ -142,3 +153,112 @@ def test_a_daemon_that_stood_still_calls_nothing_down_and_reports_the_time_as_un
         assert service["seconds"]["down"] == 0
         assert service["outages"] == []
         assert abs(service["seconds"]["unknown"] - stood_still_s) <= EVERY_S
+
+
+@pytest.mark.timeout(90)
+def test_a_full_table_of_descriptors_is_our_own_fault_and_ends_when_there_is_room(relay: Postfix) -> None:
+    with Greeter() as server:
+        check = f'probe: tcp, host: {LOOPBACK}, port: {server.port}, dialogue: [{{expect: "^220"}}], bad_rounds: 2'
+        checks = {f"s{n}": check for n in range(SLOW_CHECKS)}
+        config = province(checks, relay, defaults=f"every: {EVERY_S}s, timeout: 1900ms, recheck_after: 500ms")
+        with Daemon(config) as daemon:
+            wait_until(lambda: every_state(daemon, "up"), within_s=15, every_s=0.2, why="not all are up")
+            usual = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+            began = utc_now()
+            resource.prlimit(
+                daemon.pid, resource.RLIMIT_NOFILE, (lowest_free(daemon.pid) + SPARE_DESCRIPTORS, usual[1])
+            )
+            server.pause_s = 1.6
+            during = wait_until(lambda: fault_status(daemon), within_s=20, every_s=0.3, why="no own fault is named")
+            time.sleep(4 * EVERY_S)
+            still = wait_until(lambda: fault_status(daemon), within_s=15, every_s=0.1, why="the page never answers")
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, usual)
+            server.pause_s = 0.0
+            wait_until(lambda: every_state(daemon, "up"), within_s=15, every_s=0.2, why="not all are up again")
+            wait_until(lambda: not daemon.status()["own_fault"], within_s=10, every_s=0.2, why="the fault does not end")
+            mails = relay.wait_for_mails(2, within_s=20)
+            daemon.stop()
+            figures = daemon.figures(began.isoformat(), utc_now().isoformat())
+            log = daemon.logs(4000)
+
+    for status in (during, still):
+        assert status["own_fault"]["cause"] == "local"
+        assert states_of(status)["down"] == 0
+        assert states_of(status)["unknown"] >= SLOW_CHECKS / 2
+    assert all("trạm đo" in str(m["Subject"]).lower() for m in mails), [str(m["Subject"]) for m in mails]
+    assert [s["id"] for s in figures["services"] if s["outages"] or s["seconds"]["down"]] == []
+    assert "Traceback" not in log
+    assert " ERROR " not in log
+
+
+@contextlib.contextmanager
+def resolver_of(namespace: str, address: str) -> Iterator[None]:
+    """Let programs started in a namespace ask one resolver, by ip-netns(8)'s own folder for it."""
+    folder = Path("/etc/netns", namespace)
+    folder.mkdir(parents=True)
+    try:
+        # One question of a second: look-ups end before the checks' time-outs and beyond them are tried as well.
+        (folder / "resolv.conf").write_text(f"nameserver {address}\noptions timeout:1 attempts:2\n")
+        yield
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.timeout(120)
+def test_a_dead_resolver_leaves_what_is_checked_by_name_unknown_and_the_rest_up(certificates: Certificates) -> None:
+    with (
+        Network(places=("target", "resolver")) as network,
+        resolver_of(network.monitor.name, network.places["resolver"].address4),
+        Postfix(certificates.good, users=[DUTY], namespace=network.monitor.name) as relay,
+        Nginx(certificates, host=network.target.address4, namespace=network.target.namespace.name) as nginx,
+        Unbound(
+            *(f"{name}.tinh.example.vn. 1 IN A {network.target.address4}" for name in BY_NAME if name != "mail"),
+            f"khac.tinh.example.vn. 1 IN A {network.target.address4}",
+            host=network.places["resolver"].address4,
+            namespace=network.places["resolver"].namespace.name,
+            port=53,
+        ),
+    ):
+        resolver, port = network.places["resolver"].address4, nginx.port
+        checks = {
+            # Longer and shorter than the look-up takes to give up.
+            "mail": f"probe: tcp, host: khac.tinh.example.vn, port: {port}, timeout: 5s, every: 5s",
+            "portal": f'probe: http, url: "http://portal.tinh.example.vn:{port}/"',
+            "office": f"probe: tcp, host: office.tinh.example.vn, port: {port}",
+            "meeting": "probe: icmp, host: meeting.tinh.example.vn",
+            "web": f'probe: http, url: "{nginx.url()}"',
+            "line": f"probe: icmp, host: {network.target.address4}",
+            "port": f"probe: tcp, host: {network.target.address4}, port: {port}",
+        }
+        config = province(checks, relay, defaults="every: 2s, timeout: 1500ms, recheck_after: 500ms, bad_rounds: 2")
+        with Daemon(config, namespace=network.monitor.name) as daemon:
+            wait_until(lambda: every_state(daemon, "up"), within_s=20, every_s=0.2, why="not all are up")
+            died_at = utc_now()
+            network.drop_host(resolver)
+            during = wait_until(lambda: fault_status(daemon), within_s=25, every_s=0.2, why="no own fault is named")
+            for name in BY_NAME:
+                daemon.wait_for(name, "unknown", within_s=10)
+            time.sleep(2 * EVERY_S)
+            blind = daemon.status()
+            network.allow_host(resolver)
+            back_at = utc_now()
+            wait_until(lambda: every_state(daemon, "up"), within_s=25, every_s=0.2, why="not all are up again")
+            wait_until(lambda: not daemon.status()["own_fault"], within_s=10, every_s=0.2, why="the fault does not end")
+            mails = relay.wait_for_mails(2, within_s=20)
+            ended_at = utc_now()
+            daemon.stop()
+            figures = daemon.figures(died_at.isoformat(), ended_at.isoformat())
+
+    assert during["own_fault"]["cause"] == "local"
+    now = {s["id"]: s for s in blind["services"]}
+    assert {name: s["state"] for name, s in now.items()} == {n: "unknown" if n in BY_NAME else "up" for n in checks}
+    assert all("our resolver gave no answer" in now[name]["detail"] for name in BY_NAME), now
+    assert all("trạm đo" in str(m["Subject"]).lower() for m in mails), [str(m["Subject"]) for m in mails]
+    dead_s = (back_at - died_at).total_seconds()
+    for service in figures["services"]:
+        assert service["seconds"]["down"] == 0
+        assert service["outages"] == []
+        if service["id"] in BY_NAME:
+            assert abs(service["seconds"]["unknown"] - dead_s) <= 5 + 5  # an interval and a time-out at the longest
+        else:
+            assert service["seconds"]["unknown"] == 0
