@@ -103,7 +103,9 @@ async def run(settings: Settings, m: Measurement) -> None:
     """
     began = time.perf_counter()
     words = _placed(settings.command, m.path)
-    plugin = await _started(words, await _environment(settings))
+    environment = await _environment(settings)
+    plugin = await _started(words, environment)
+    plugin.hidden = tuple(filter(None, (environment[secret.name] for secret in settings.secrets)))
     left_s = m.timeout_s - min(MARGIN_S, m.timeout_s / 4) - (time.perf_counter() - began)
     try:
         with m.phase("processing"):
@@ -179,6 +181,7 @@ class _Plugin(asyncio.SubprocessProtocol):
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.transport: asyncio.SubprocessTransport
+        self.hidden: tuple[str, ...] = ()  # what its words may not show: plugins print their login when it is refused
         self._kept = {1: bytearray(), 2: bytearray()}
         self._came = 0
         self._open = {1, 2}
@@ -214,7 +217,10 @@ class _Plugin(asyncio.SubprocessProtocol):
     @property
     def words(self) -> str:
         """The first line for people; of the errors when there is no other."""
-        return split(self.printed).text or self._kept[2].decode("utf-8", "replace").strip().partition("\n")[0]
+        found = split(self.printed).text or self._kept[2].decode("utf-8", "replace").strip().partition("\n")[0]
+        for secret in self.hidden:
+            found = found.replace(secret, "***")
+        return found
 
     @property
     def status(self) -> int:

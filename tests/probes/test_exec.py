@@ -140,6 +140,17 @@ async def test_a_secret_reaches_the_plugin_by_its_environment_alone(
     assert (await check([name], secrets=secrets)).fault is Fault.LOCAL
 
 
+@pytest.mark.parametrize(("stream", "status"), [("stdout", 2), ("stderr", 3)])
+async def test_a_plugin_that_prints_its_secret_does_not_show_it(tmp_path: Path, stream: str, status: int) -> None:
+    (tmp_path / "secret").write_text("bí mật\n")
+    words = f"print('login refused for bí mật at db', file=sys.{stream}); sys.exit({status})"
+    secrets = [{"name": "A", "value_file": str(tmp_path / "secret")}]
+    reading = await check([plugin(tmp_path, words)], secrets=secrets)
+    assert reading.facts["output"] == "login refused for *** at db"
+    assert "***" in reading.detail
+    assert "bí mật" not in reading.detail
+
+
 async def test_a_path_is_handed_on_only_by_its_name(tmp_path: Path) -> None:
     name = plugin(tmp_path, "print(sys.argv[1:])")
     vnpt = Uplink("vnpt", "VNPT", source="192.0.2.10")
