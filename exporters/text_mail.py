@@ -63,7 +63,7 @@ class _Draft:
     foot: str
 
 
-def compose(  # noqa: PLR0913  all that a letter is made of
+def compose(
     notice: Notice,
     site: SitePlan,
     to: Sequence[str],

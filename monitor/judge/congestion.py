@@ -2,8 +2,7 @@
 
 Pure and streaming: no clock, no input or output, bounded memory. A queue stands when even the fastest packet of some
 minutes is slower than the path's floor by more than a threshold; the rule is CAIDA's (7 ms above the floor, minima of
-15 minutes; Dhamdhere et al., SIGCOMM 2018) made fit for live use. docs/congestion.md says what each number was
-measured to do.
+15 minutes; Dhamdhere et al., SIGCOMM 2018) made fit for live use. `make score` measures what the numbers do.
 """
 
 from __future__ import annotations
