@@ -72,16 +72,14 @@ class Sealer:
 
     async def run(self) -> None:
         """Seal what closes, hour by hour, until cancelled."""
-        watch = asyncio.create_task(self._watch_clock(), name="clock")
-        try:
-            await self._show_head()
+        async with asyncio.TaskGroup() as both:  # if the watch of the clock dies, this must not go on without it
+            both.create_task(self._watch_clock(), name="clock")
+            with suppress(JournalBusyError, ChainError):  # the first step will say so
+                await self._show_head()
             await asyncio.sleep(FIRST_S)
             while True:
                 done = await self.step()
                 await asyncio.sleep(self._until_next() if done else RETRY_S)
-        finally:
-            watch.cancel()
-            await asyncio.gather(watch, return_exceptions=True)
 
     def _until_next(self) -> float:
         """Seconds until the hour that is going on now is closed."""

@@ -101,3 +101,17 @@ async def test_a_start_before_the_last_sign_of_life_is_recorded(tmp_path: Path) 
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert rows == [("start", -4_900_000, to_ms(at(100)))]
+
+
+async def test_sealing_does_not_go_on_when_the_clock_is_watched_no_more(tmp_path: Path) -> None:
+    def broken() -> int:
+        raise RuntimeError("no such clock")
+
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        sealer, _ = sealer_of(tmp_path, journal, 0)
+        sealer._steady = broken
+        with pytest.raises(ExceptionGroup) as died:
+            async with asyncio.timeout(5):
+                await sealer.run()
+    assert died.group_contains(RuntimeError, match="no such clock")
