@@ -163,6 +163,8 @@ def run(
         if lacking:
             log.warning("the new configuration is refused, the old one stays:\n%s", "\n".join(lacking))
             return None
+        for warning in again.warnings:
+            log.warning("%s", warning)
         return replace(
             again,
             state_dir=state_dir or again.state_dir,
