@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,7 +30,7 @@ from monitor.board import Board
 from monitor.journal import Journal, JournalBusyError, JournalError
 from monitor.model import Result
 from monitor.pipeline import Pipeline
-from monitor.scheduler import Scheduler
+from monitor.scheduler import CONCURRENCY, Scheduler
 from monitor.sealer import Sealer
 from probes import heartbeat
 from probes.base import Tools, utc_now
@@ -42,6 +43,7 @@ log = logging.getLogger(__name__)
 RESULTS_LIMIT: Final = 10_000  # results waiting for the pipeline; beyond it probes wait and slots are skipped
 LAST_MAIL_S: Final = 5.0  # the last pass of mail at a stop
 ALIVE_S: Final = 60.0  # without a sign of life from the pipeline for this long, we are not well
+DESCRIPTORS_KEPT: Final = 128  # of this process, for the page's clients, mail, journal and sockets that probes share
 UNRECORDED_S: Final = 30.0  # without a transaction for this long, we are not well either
 PRUNE_EVERY_S: Final = 5.0
 PRUNE_ROWS: Final = 5_000  # small steps: never a long lock in the probing process
@@ -236,7 +238,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     tools, wake = Tools(), asyncio.Event()
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
     tools.put(await _heartbeats(plan))
-    scheduler = Scheduler(plan.targets(), results, board, tools)
+    scheduler = Scheduler(plan.targets(), results, board, tools, concurrency=_probes_at_once())
     pipeline = Pipeline(
         plan,
         journal,
@@ -273,6 +275,16 @@ def _records(board: Board) -> bool:
     """Whether results are being recorded; a lock of some seconds, by a backup for one, is no trouble yet."""
     since = board.journal_trouble_since
     return since is None or (utc_now() - since).total_seconds() < UNRECORDED_S
+
+
+def _probes_at_once() -> int:
+    """Return how many probes may be under way, so that page, mail and journal always find a free descriptor.
+
+    Takes the whole of what the system allows: the soft limit of a login shell is 1,024 at most.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    return max(1, min(CONCURRENCY, most - DESCRIPTORS_KEPT))
 
 
 @contextlib.asynccontextmanager
