@@ -41,6 +41,18 @@ log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "journal.db"
 BUSY_PAUSE_S: Final = 2.0
+# Troubles of the disk or of another reader, which may pass; a missing table or a damaged file never does.
+_MAY_PASS: Final = frozenset(
+    {
+        sqlite3.SQLITE_BUSY,
+        sqlite3.SQLITE_LOCKED,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_PROTOCOL,
+    }
+)
 _MEMORY: Final = TypeAdapter(Memory)
 _NOTICE: Final = TypeAdapter(Notice)
 
@@ -186,7 +198,7 @@ class Journal:
         except sqlite3.Error as exc:
             # A check's number taken in the transaction that failed is not in the file.
             self._check_no.clear()
-            if isinstance(exc, sqlite3.OperationalError):
+            if getattr(exc, "sqlite_errorcode", 0) & 0xFF in _MAY_PASS:
                 raise JournalBusyError(str(exc)) from exc
             raise
 

@@ -159,6 +159,9 @@ def run(
         except ConfigError as exc:
             log.warning("the new configuration is refused, the old one stays:\n%s", exc)
             return None
+        except Exception:  # a bug in reading must not end a watch that goes well; it is logged with its trace
+            log.exception("the new configuration cannot be read, the old one stays")
+            return None
         lacking = loader.missing_secrets(again)
         if lacking:
             log.warning("the new configuration is refused, the old one stays:\n%s", "\n".join(lacking))
