@@ -30,8 +30,8 @@ from tests.system.servers_web import Nginx
 
 DUTY = "truc@tinh.example.vn"
 EVERY_S = 2
-STOOD_STILL_S = 15.0
-BLOCKED_S = 8.0
+STOOD_STILL_S = 9.0
+BLOCKED_S = 5.0
 SPARE_DESCRIPTORS = 8  # far fewer than the checks need at once
 SLOW_CHECKS = 60
 BY_NAME = ("mail", "portal", "office", "meeting")
