@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from probes.base import Fault, Reading
-from probes.imap import command_pieces, encode_mailbox, literal_size, parse_capabilities, parse_response
+from probes.imap_dialogue import command_pieces, encode_mailbox, literal_size, parse_capabilities, parse_response
 from tests.probes.mail_servers import PASSWORD, Script, answering, imap_script, password_file, probe, settings_of
 from tests.servers import Address
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from probes.base import Fault
-from probes.smtp import parse_extensions, parse_reply_line, size_limit
+from probes.smtp_dialogue import parse_extensions, parse_reply_line, size_limit
 from tests.probes.mail_servers import PASSWORD, answering, password_file, probe, settings_of, smtp_script
 from tests.servers import Address, Certificates
 
