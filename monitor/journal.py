@@ -252,9 +252,10 @@ class Journal:
         )
         db.executemany(
             # Not OR REPLACE: that would let a second open incident of a subject delete the first.
-            "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+            "INSERT INTO incidents VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
             " state = excluded.state, began_ms = excluded.began_ms, confirmed_ms = excluded.confirmed_ms,"
-            " ended_ms = excluded.ended_ms, parent = excluded.parent, told = excluded.told, detail = excluded.detail",
+            " ended_ms = excluded.ended_ms, parent = excluded.parent, told = excluded.told, detail = excluded.detail,"
+            " cause = excluded.cause",
             [incident_row(i) for i in sorted(batch.incidents.values(), key=lambda i: i.ended_at is None)],
         )
         db.executemany(

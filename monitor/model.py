@@ -15,6 +15,7 @@ from probes.base import BLIND_FAULTS, Reading
 SUSPECT = "suspect"  # in evidence: failing, and not yet believed
 SIMULATED = "(simulated)"  # ends the version of a run whose results were made up: drills, examples, benches
 OWN_FAULT = "own-fault"  # the subject of an incident in which we ourselves are at fault
+GROUP = "group"  # begins the subject of an incident of several services with one cause: group:<kind>:<what>
 
 
 class State(StrEnum):
@@ -95,11 +96,50 @@ class Gap:
     cause: str  # "off" | "own-fault" | "local" | "missed" | "removed"
 
 
+class CauseKind(StrEnum):
+    """What services in one incident have in common."""
+
+    NEEDS = "needs"  # the others need this service, by the configuration
+    PATH = "path"  # an uplink that a check may leave by
+    HOST = "host"
+    CARRIER = "carrier"
+    RESOLVER = "resolver"  # names are not found
+    COINCIDENCE = "coincidence"  # nothing that is known; too many at once for chance
+
+
+class Certainty(StrEnum):
+    """How sure a cause is."""
+
+    CERTAIN = "certain"
+    LIKELY = "likely"
+    POSSIBLE = "possible"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why services fail together, with the figures that say so."""
+
+    kind: CauseKind
+    subject: str  # id of a service or path, a host, a domain; "" where there is none
+    certainty: Certainty
+    members: tuple[str, ...]  # ids of the services hit, by when they began; also those that are well again
+    of: int = 0  # services that use it, those hit included
+    good: int = 0  # checks through it that answered all the same
+    elsewhere: int = 0  # services that do not use it and are well, or other paths to the same that are
+    span_s: float = 0.0  # from the first to the last of their begins
+    chance: float = 0.0  # how probable so many would be if each failed by itself
+    thread: str = ""  # of the letters that tell of it, where an incident of one service was told before
+    told: tuple[str, ...] = ()  # members that a letter named, or that had one of their own
+    spread: bool = False  # the further word that it hit more was said
+
+
 class EventKind(StrEnum):
     """Why someone has to be told."""
 
     OPENED = "opened"
     WORSENED = "worsened"
+    SPREAD = "spread"  # more services are hit than was told
+    PARTLY = "partly"  # some are back, the others are not
     RECOVERED = "recovered"
     TEST = "test"
 
@@ -139,15 +179,19 @@ class Notice:
     ended_at: datetime | None = None
     reason: str = ""  # what decided it when it began, one line
     begin_unseen: bool = False  # nobody looked just before: it may have begun earlier
+    why: Cause | None = None  # what several services have in common, or why one path does not get through
+    why_name: str = ""  # of its subject, for people
+    members: tuple[str, ...] = ()  # names of the services hit by it, back or not
+    still: tuple[str, ...] = ()  # names of those that are not back
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """From confirmed trouble to confirmed recovery, of a service or of ourselves."""
+    """From confirmed trouble to confirmed recovery, of a service, of ourselves, or of what fails together."""
 
     id: int
     site: str
-    subject: str  # service id or OWN_FAULT
+    subject: str  # service id, OWN_FAULT, or GROUP:… of several services
     state: State  # the worst so far; UNKNOWN for OWN_FAULT
     began_at: datetime
     confirmed_at: datetime
@@ -155,6 +199,7 @@ class Incident:
     parent: int | None = None  # the incident this one follows from
     told: bool = False  # whether a message of its own was owed; children are told with their parent
     detail: str = ""
+    cause: Cause | None = None
 
 
 @dataclass(frozen=True, slots=True)

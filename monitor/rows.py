@@ -7,10 +7,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
+from pydantic import TypeAdapter
 
-from monitor.model import Change, Incident, State
+from monitor.model import Cause, Change, Incident, State
 from probes.base import Reading
 
+_CAUSE: Final = TypeAdapter(Cause)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 # What follows from the echoes themselves, which are kept.
 _FROM_ECHOES: Final = frozenset({"rtt_min_s", "rtt_median_s", "rtt_mean_s", "rtt_max_s", "jitter_s", "loss_ratio"})
@@ -69,12 +71,13 @@ def incident_row(i: Incident) -> tuple[object, ...]:
     """Return the columns of an Incident in the table's order."""
     ended = to_ms(i.ended_at) if i.ended_at else None
     times = (to_ms(i.began_at), to_ms(i.confirmed_at), ended)
-    return (i.id, i.site, i.subject, i.state, *times, i.parent, int(i.told), i.detail)
+    cause = _CAUSE.dump_json(i.cause, exclude_defaults=True).decode() if i.cause else ""
+    return (i.id, i.site, i.subject, i.state, *times, i.parent, int(i.told), i.detail, cause)
 
 
 def incident_from_row(row: Sequence[Any]) -> Incident:
     """Build an Incident from its columns in the table's order."""
-    ident, site, subject, state, began, confirmed, ended, parent, told, detail = row
+    ident, site, subject, state, began, confirmed, ended, parent, told, detail, cause = row
     return Incident(
         ident,
         site,
@@ -86,4 +89,5 @@ def incident_from_row(row: Sequence[Any]) -> Incident:
         parent,
         bool(told),
         detail,
+        _CAUSE.validate_json(cause) if cause else None,
     )
