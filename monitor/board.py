@@ -12,6 +12,7 @@ from datetime import datetime
 
 from config.plan import Plan, ServicePlan, Target
 from monitor.model import Incident, Result, SlotEnd, State
+from probes.own_clock import ClockState
 
 LATENESS_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 RTT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -77,7 +78,7 @@ class Board:
     services: dict[str, ServiceView] = field(default_factory=dict)
     open_incidents: dict[int, Incident] = field(default_factory=dict)
     closed_incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=CLOSED_INCIDENTS_KEPT))
-    own_fault: str = ""  # "" while we can see; near | far | local otherwise
+    own_fault: str = ""  # "" while we can see; near | far | local | resolver | descriptors | sockets otherwise
     own_fault_since: datetime | None = None
     lateness: Histogram = field(default_factory=lambda: Histogram(LATENESS_BUCKETS_S))
     alerts: dict[tuple[str, str], int] = field(default_factory=dict)  # (channel, outcome) -> count
@@ -91,6 +92,9 @@ class Board:
     config_reloads_refused: int = 0
     chain_head: str = ""  # `number:sha256` of the newest line of the chain of evidence; a witness for others to keep
     evidence_trouble: str = ""  # why closed hours are not sealed now, or that the disk fills; "" when all is well
+    clock: ClockState | None = None  # what the kernel says of the wall clock; None before it was asked
+    clock_trouble: str = ""  # unkept: nobody keeps the clock in step; uncertain: it may be wrong by seconds
+    lapses: dict[str, tuple[int, float]] = field(default_factory=dict)  # own_watch.Kind -> how often, seconds in all
     version: int = 0  # grows with every change; what server-sent events wait for
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ import time
 from typing import Final, NamedTuple
 
 _TIME_ERROR: Final = 5  # adjtimex(2): nobody keeps this clock
+_NANOSECONDS: Final = 0x2000  # STA_NANO: `offset` is in nanoseconds, else in microseconds
 _STEP_NS: Final = 10_000_000  # chosen: what slewing at 500 ppm does in 20 s; more is a step
 _UNIX_EPOCH_S: Final = 2_208_988_800  # 1970 in seconds since 1900; RFC 5905 figure 4
 _STAMP_S: Final = 2.0**-32  # unit of a time stamp on the wire
@@ -25,6 +26,7 @@ class _Timex(ctypes.Structure):
         ("freq", ctypes.c_long),
         ("maxerror", ctypes.c_long),
         ("esterror", ctypes.c_long),
+        ("status", ctypes.c_int),
         ("rest", ctypes.c_char * 400),  # chosen: longer than what follows on any architecture
     )
 
@@ -34,6 +36,7 @@ class ClockState(NamedTuple):
 
     synchronised: bool | None  # some program keeps it in step with the world's; None: the kernel may not be asked
     error_s: float  # greatest error claimed; only of worth when synchronised
+    offset_s: float = 0.0  # what the kernel is still slewing away; 0 with a program that slews by itself (chrony)
 
     @property
     def words(self) -> str:
@@ -47,7 +50,8 @@ def clock_state() -> ClockState:
     code = int(_libc.adjtimex(ctypes.byref(buffer)))
     if code < 0:
         return ClockState(None, 0.0)
-    return ClockState(code < _TIME_ERROR, max(0, int(buffer.maxerror)) / 1e6)
+    unit_s = 1e-9 if buffer.status & _NANOSECONDS else 1e-6
+    return ClockState(code < _TIME_ERROR, max(0, int(buffer.maxerror)) / 1e6, int(buffer.offset) * unit_s)
 
 
 class Moment(NamedTuple):
