@@ -13,10 +13,10 @@ from typing import Any
 
 from bench import labels, months, reference_rule
 from bench.labels import Found, Rise
+from monitor.congestion_record import judge_packets
 from monitor.judge.congestion import Judge
 from monitor.judge.episode import Cause, Episode
-from monitor.judge.limit import Packet, detection_limit
-from thongsuot.replay import replay_packets
+from monitor.judge.limit import Packet
 from thongsuot.replay_outage import Asked
 from thongsuot.simulate import Loss
 
@@ -78,13 +78,13 @@ def score_row(series: str, found: Sequence[Found], truth: tuple[Sequence[labels.
 
 def jitterbug_rows() -> list[dict[str, Any]]:
     packets, spans, period = labels.jitterbug()
-    replayed = replay_packets(packets)
+    replayed = judge_packets(packets)
     congested = [e for e in replayed.episodes if e.cause is Cause.CONGESTION]
     ours = score_row("jitterbug", [Found(e.start, e.end, e.alarm_at) for e in congested], (spans, period))
     suspected = labels.score([Found(e.start, e.end, e.suspected_at) for e in congested], spans, period)
     ours["minutes_to_suspected_median"] = suspected.minutes_median
     ours["us_per_bin"], ours["kb_per_check"] = (round(x, 1) for x in cost(packets))
-    limit = detection_limit(replayed.quiet, replayed.judge.threshold_s)
+    limit = replayed.limit()
     if limit:
         ours["detection_limit"] = {"queue_ms": limit.queue_s * 1000, "minutes": limit.minutes}
     rule = score_row("jitterbug, reference rule", reference_rule.episodes(packets), (spans, period))
@@ -101,7 +101,7 @@ def atlas_rows() -> list[dict[str, Any]]:
     rows = []
     for file in labels.atlas_files():
         packets, rises = labels.atlas(file)
-        replayed = replay_packets(packets)
+        replayed = judge_packets(packets)
         shown = [seen_by(r, replayed.episodes) for r in rises]
         flat = [s for r, s in zip(rises, shown, strict=True) if r.flat]
         rows.append(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,7 @@ from monitor.journal import JournalError, migrations
 from monitor.rows import to_ms
 
 if TYPE_CHECKING:
+    from monitor.congestion_record import Timed
     from monitor.segments import Answers
 
 READERS = 2  # files read at a time: most of the work is outside of the interpreter
@@ -80,6 +81,22 @@ class Archive:
                     yield ahead.popleft().result()
             while ahead:
                 yield ahead.popleft().result()
+
+    def packets(self, checks: Sequence[str], spans: Sequence[Window]) -> Iterator[list[Mapping[str, Timed]]]:
+        """Give what the sealed files hold of the packets of some checks, span by span: one mapping a file."""
+        from monitor import packets
+
+        links = [(_ms(link.fields["first"]), _ms(link.fields["last"]), link) for link in self._standing]
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead: deque[list[Future[Mapping[str, Timed]]]] = deque()
+            for span in spans:
+                start, end = to_ms(span.start), to_ms(span.end)
+                files = [self._file(link) for first, last, link in links if first < end and last >= start]
+                ahead.append([pool.submit(packets.read_packets, file, checks, start, end) for file in files])
+                if len(ahead) > 2 * READERS:
+                    yield [f.result() for f in ahead.popleft()]
+            while ahead:
+                yield [f.result() for f in ahead.popleft()]
 
     def slots(self, period: Window) -> Iterator[tuple[str, int, int, int, int, int]]:
         """Give the sealed ledger of the hours that touch a period: check, hour_ms, done, late, skipped, lost."""

@@ -6,6 +6,7 @@ One history over both, so that no figure changes when an hour is sealed. Read-on
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from array import array
 from collections.abc import Iterator, Mapping, MutableSequence, Sequence
@@ -19,6 +20,7 @@ import orjson
 from config.plan import Window
 from monitor.archive import Archive, empty_journal
 from monitor.chain import CHAIN_FILE, evidence_folder
+from monitor.congestion_record import Timed
 from monitor.journal import FILE_NAME, JournalError, migrations
 from monitor.model import Change, Gap, Incident, SlotCount
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.
 _DISORDER: Final = timedelta(minutes=10)
+_BLIND: Final = frozenset({"local", "internal"})  # faults of our own: they say nothing of the target
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,7 @@ class History:
         """Return what the raw results within a period said, by check; one pass over the rows in question."""
         found: dict[str, Responses] = {}
         self._sealed_responses(period, found)
-        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
+        names = self._names()
         where, values = self._archive.unsealed()
         rows = self._db.execute(
             "SELECT check_no, duration_us, fault,"  # noqa: S608  our own text
@@ -155,7 +158,7 @@ class History:
 
     def series(self, period: Window, step: timedelta) -> Mapping[str, Sequence[Point]]:
         """Return the results within a period as points of bins that begin at its start, by check."""
-        names = dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
+        names = self._names()
         bins = Bins(period, step, _DISORDER)
         self._sealed_bins(period, step, bins)
         where, values = self._archive.unsealed()
@@ -170,6 +173,41 @@ class History:
             if name is not None:
                 _count(bins.tally(name, from_ms(started_ms)), duration_us, fault, body)
         return bins.points()
+
+    def packets(self, checks: Sequence[str], period: Window) -> Iterator[Mapping[str, Timed]]:
+        """Give the packets of some checks that time the network, by check, an hour at a time, oldest first.
+
+        Within an hour each check's packets are in order of time; no more than some hours are held at once.
+        """
+        hours = list(_hours(period))
+        names = {n: name for n, name in self._names().items() if name in checks}
+        for hour, sealed in zip(hours, self._archive.packets(sorted(checks), hours), strict=True):
+            yield _merged([*sealed, self._unsealed_packets(names, hour)])
+
+    def _unsealed_packets(self, names: Mapping[int, str], hour: Window) -> Mapping[str, Timed]:
+        where, values = self._archive.unsealed()
+        marks = ", ".join("?" * len(names))
+        rows = self._db.execute(
+            "SELECT check_no, started_ms, duration_us, fault, body FROM results"  # noqa: S608  our own text
+            f" WHERE rowid >= ? AND rowid < ? AND started_ms >= ? AND started_ms < ? AND check_no IN ({marks})"
+            f" AND {where} ORDER BY started_ms, rowid",
+            (
+                self._first_row(hour.start - _DISORDER),
+                self._first_row(hour.end + _DISORDER),
+                to_ms(hour.start),
+                to_ms(hour.end),
+                *names,
+                *values,
+            ),
+        )
+        found: dict[str, list[tuple[float, float]]] = {}
+        for number, started_ms, duration_us, fault, body in rows:
+            if fault not in _BLIND:
+                found.setdefault(names[number], []).extend(_packets(started_ms, duration_us, fault, body))
+        return {name: _timed(packets) for name, packets in found.items()}
+
+    def _names(self) -> Mapping[int, str]:
+        return dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
 
     def _sealed_responses(self, period: Window, found: dict[str, Responses]) -> None:
         for answers in self._archive.answers(period):
@@ -215,8 +253,45 @@ def _add(entry: Responses | Tally, said: Answers) -> None:
     entry.seconds.extend(said.seconds)
 
 
+def _hours(period: Window) -> Iterator[Window]:
+    """Cut a period at the whole hours, as the files of the evidence are."""
+    start = period.start
+    while start < period.end:
+        end = min(start.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1), period.end)
+        yield Window(start, end)
+        start = end
+
+
+def _packets(started_ms: int, duration_us: int, fault: str, body: str) -> Iterator[tuple[float, float]]:
+    """Give the packets of a row as `monitor.queues.packets` does those of a result; lost ones are infinite."""
+    held, began = orjson.loads(body), started_ms / 1000
+    echoes = held.get("r")
+    if echoes:
+        if any(e is not None for e in echoes):
+            step = duration_us / 1e6 / len(echoes)
+            for number, echo in enumerate(echoes):
+                yield began + number * step, math.inf if echo is None else echo / 1e6
+    elif not fault and "connect" in held.get("p", ()):
+        yield began, held["p"]["connect"] / 1e6
+
+
+def _timed(packets: Sequence[tuple[float, float]]) -> Timed:
+    ordered = sorted(packets)
+    return Timed(array("d", (at for at, _ in ordered)), array("d", (rtt for _, rtt in ordered)))
+
+
+def _merged(parts: Sequence[Mapping[str, Timed]]) -> Mapping[str, Timed]:
+    """Put together what several sources have of the same hour."""
+    found = dict(parts[0])
+    for part in parts[1:]:
+        for name, timed in part.items():
+            had = found.get(name)
+            found[name] = timed if had is None else _timed([*had.pairs(), *timed.pairs()])
+    return found
+
+
 def _count(entry: Responses | Tally, duration_us: int, fault: str, body: str | None) -> None:
-    if fault in ("local", "internal"):
+    if fault in _BLIND:
         entry.blind += 1
         return
     echoes = orjson.loads(body).get("r") if body else None

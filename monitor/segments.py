@@ -285,12 +285,17 @@ def read_records(file: Path, kinds: Collection[str] = ()) -> list[tuple[str, dic
         OSError: the file is not there, or is not a file of ours.
     """
     wanted = pc.field("kind").isin(sorted(kinds)) if kinds else pc.field("kind") != RESULT
-    table = _read(file, ["kind", "record"], wanted)
+    table = read_columns(file, ["kind", "record"], wanted)
     texts = table.column("record").to_pylist()
     return [(k, orjson.loads(text)) for k, text in zip(table.column("kind").to_pylist(), texts, strict=True)]
 
 
-def _read(file: Path, columns: Sequence[str], wanted: pc.Expression) -> pa.Table:
+def read_columns(file: Path, columns: Sequence[str], wanted: pc.Expression) -> pa.Table:
+    """Read some columns of the rows that are wanted.
+
+    Raises:
+        OSError: the file is not there, or is not a file of ours.
+    """
     try:
         return pq.read_table(file, columns=columns, filters=wanted, partitioning=None, use_threads=False)
     except pa.ArrowException as exc:
@@ -319,11 +324,11 @@ def read_answers(file: Path, start_ms: int, end_ms: int, step_ms: int) -> list[A
     """
     bounds = [pa.scalar(moment, pa.int64()).cast(_STAMP) for moment in (start_ms, end_ms)]
     wanted = (pc.field("kind") == RESULT) & (pc.field("time") >= bounds[0]) & (pc.field("time") < bounds[1])
-    table = _read(file, ["subject", "time", "fault", "duration_us", "rtts_us"], wanted)
+    table = read_columns(file, ["subject", "time", "fault", "duration_us", "rtts_us"], wanted)
     if not len(table):
         return []
-    subject = _plain(table, "subject").dictionary_encode()
-    bins = pc.divide(pc.subtract(_plain(table, "time").cast(pa.int64()), start_ms), step_ms)
+    subject = plain(table, "subject").dictionary_encode()
+    bins = pc.divide(pc.subtract(plain(table, "time").cast(pa.int64()), start_ms), step_ms)
     key = pc.add(pc.multiply(subject.indices.cast(pa.int64()), 1 << 32), bins)
     if not pc.all(pc.greater_equal(key[1:], key[:-1]), min_count=0).as_py():
         order = pc.array_sort_indices(key)  # a check that left by two paths
@@ -343,10 +348,10 @@ def read_answers(file: Path, start_ms: int, end_ms: int, step_ms: int) -> list[A
 
 def _sum_up(table: pa.Table, key: pa.Array) -> tuple[list[dict[str, int]], memoryview[float]]:
     """Count by key, in the order of the keys, and give the response times of the good results in that order."""
-    fault, rtts = _plain(table, "fault").cast(pa.string()), _plain(table, "rtts_us")
+    fault, rtts = plain(table, "fault").cast(pa.string()), plain(table, "rtts_us")
     blind = pc.is_in(fault, pa.array(["local", "internal"]))
     good = pc.equal(fault, "")
-    came = _came(rtts)
+    came = received(rtts)
     seen = pc.invert(blind).cast(pa.int64())
     columns = {
         "key": key,
@@ -357,19 +362,20 @@ def _sum_up(table: pa.Table, key: pa.Array) -> tuple[list[dict[str, int]], memor
     }
     wanted = [(name, "sum") for name in ("good", "blind", "sent", "came")]
     sums = pa.table(columns).group_by("key", use_threads=False).aggregate([*wanted, ("key", "count")])
-    response = _response_us(rtts, came, _plain(table, "duration_us"))
+    response = _response_us(rtts, came, plain(table, "duration_us"))
     seconds = pc.divide(response.filter(good).cast(pa.float64()), 1e6)
     data = memoryview(seconds.buffers()[1]).cast("B")[8 * seconds.offset : 8 * (seconds.offset + len(seconds))]
     return sums.sort_by("key").to_pylist(), data.cast("d")
 
 
-def _plain(table: pa.Table, name: str) -> pa.Array:
+def plain(table: pa.Table, name: str) -> pa.Array:
+    """Return a column in one piece."""
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _came(rtts: pa.ListArray) -> pa.Array:
-    """How many echoes of each result came back."""
+def received(rtts: pa.ListArray) -> pa.Array:
+    """Return how many echoes of each result came back."""
     lengths = pc.fill_null(pc.list_value_length(rtts), 0).cast(pa.int64())
     if not rtts.flatten().null_count:
         return lengths
@@ -421,7 +427,7 @@ def summary(file: Path) -> Summary:
     Raises:
         OSError: it is not a file of ours.
     """
-    times = _read(file, ["time"], pc.field("kind") == RESULT)
+    times = read_columns(file, ["time"], pc.field("kind") == RESULT)
     rows, steps = 0, []
     for kind, row in read_records(file):
         rows += 1

@@ -7,17 +7,15 @@ of the judge ends.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from monitor.judge.congestion import Judge
-from monitor.judge.episode import DEFAULT, Episode, Saying, Settings, Standing, Word
-from monitor.judge.limit import MINUTES, TRIALS, Limit, Packet, Quiet, detection_limit
+from monitor.congestion_record import judge_packets
+from monitor.judge.episode import DEFAULT, Episode, Settings, Word
+from monitor.judge.limit import Limit, Packet
 from probes.base import parse_duration
-
-QUIET_FOR_S: Final = 5400.0  # length of a quiet stretch: an hour of queue, what may shift it, and what follows
 
 
 class ReplayError(Exception):
@@ -95,100 +93,10 @@ def parse_settings(pairs: Iterable[str]) -> Settings:
     return settings.scaled(scale)
 
 
-@dataclass(slots=True)
-class Replayed:
-    """What a replay found."""
-
-    judge: Judge
-    episodes: list[Episode]
-    said: list[Saying]
-    quiet: list[Quiet]
-
-
-def replay_packets(
-    packets: Sequence[Packet], references: Sequence[Packet] = (), settings: Settings = DEFAULT
-) -> Replayed:
-    """Feed recorded packets to the judge, and those of a reference on our side to one of its own."""
-    judge, beside = Judge(settings), Judge(settings)
-    said: list[Saying] = []
-    marks: list[tuple[int, Mapping[str, Any]]] = []  # hours' beginnings in calm, for the detection limit
-    width, now, at_reference = settings.bin_s, -math.inf, 0
-    for number, packet in enumerate(packets):
-        for moment in _bin_ends(now, packet.at, width):
-            at_reference = _feed(beside, references, at_reference, moment)
-            said += judge.advance(moment, _standing(beside))
-            if moment % settings.hour_s == 0 and not judge.learning and judge.suspected_at is None:
-                marks.append((number, judge.state()))
-        now = packet.at
-        judge.add(packet.at, packet.rtt_s)
-        said += judge.advance(packet.at, _standing(beside))
-    if packets:
-        # The daemon's clock goes on after the last line.
-        last = (math.floor(now / width) + 1) * width
-        _feed(beside, references, at_reference, last)
-        said += judge.advance(last, _standing(beside))
-    episodes = [s.episode for s in said if s.word is Word.CLOSED and s.episode]
-    if judge.episode is not None:
-        episodes.append(judge.episode)
-    return Replayed(judge, episodes, said, _quiet_stretches(packets, marks, said, settings))
-
-
-def _bin_ends(before: float, now: float, width: float) -> Iterator[float]:
-    """Give the ends of bins after a moment: the first, and the last up to `now` when more have passed."""
-    last = math.floor(now / width) * width
-    if last <= before:
-        return
-    first = (math.floor(before / width) + 1) * width if math.isfinite(before) else last
-    if first < last:
-        yield first
-    yield last
-
-
-def _feed(judge: Judge, packets: Sequence[Packet], start: int, until: float) -> int:
-    """Feed what was sent before a moment, and close the bins that ended by it; return where to go on."""
-    width = judge.settings.bin_s
-    while start < len(packets) and packets[start].at < until:
-        packet = packets[start]
-        judge.advance(math.floor(packet.at / width) * width)
-        judge.add(packet.at, packet.rtt_s)
-        start += 1
-    judge.advance(until)
-    return start
-
-
-def _standing(judge: Judge) -> tuple[Standing, ...]:
-    standing = judge.standing()
-    return (standing,) if standing else ()
-
-
-def _quiet_stretches(
-    packets: Sequence[Packet],
-    marks: Sequence[tuple[int, Mapping[str, Any]]],
-    said: Sequence[Saying],
-    settings: Settings,
-) -> list[Quiet]:
-    """Choose stretches after which nothing was said, spread over the record."""
-    length = QUIET_FOR_S * settings.bin_s / DEFAULT.bin_s
-    loud = [s.at for s in said]
-    calm: list[tuple[int, int, Mapping[str, Any]]] = []
-    at_loud = end = 0
-    for start, state in marks:
-        begins = packets[start].at
-        while at_loud < len(loud) and loud[at_loud] < begins:
-            at_loud += 1
-        while end < len(packets) and packets[end].at < begins + length:
-            end += 1
-        told = at_loud < len(loud) and loud[at_loud] < begins + length
-        if not told and end < len(packets):
-            calm.append((start, end, state))
-    step = max(1, len(calm) // TRIALS)
-    return [Quiet(state, packets[start:end]) for start, end, state in calm[::step][:TRIALS]]
-
-
 def congestion_json(packets: Sequence[Packet], references: Sequence[Packet], settings: Settings) -> dict[str, Any]:
     """Replay and return what `thongsuot replay congestion` prints."""
-    found = replay_packets(packets, references, settings)
-    limit = detection_limit(found.quiet, found.judge.threshold_s, _minutes(settings))
+    found = judge_packets(packets, references, settings)
+    limit = found.limit()
     opened = sum(s.word is Word.SUSPECTED for s in found.said)
     cleared = sum(s.word is Word.CLEARED for s in found.said)
     still = found.judge.episode
@@ -207,15 +115,10 @@ def congestion_json(packets: Sequence[Packet], references: Sequence[Packet], set
     }
 
 
-def _minutes(settings: Settings) -> tuple[float, ...]:
-
-    return tuple(m * settings.bin_s / DEFAULT.bin_s for m in MINUTES)
-
-
 def _limit_json(limit: Limit | None) -> dict[str, float | None]:
     if limit is None:
-        return {"queue_ms": None, "minutes": None}
-    return {"queue_ms": _ms(limit.queue_s), "minutes": limit.minutes}
+        return {"queue_ms": None, "minutes": None, "trials": None}
+    return {"queue_ms": _ms(limit.queue_s), "minutes": limit.minutes, "trials": limit.trials}
 
 
 def _episode_json(episode: Episode) -> dict[str, Any]:

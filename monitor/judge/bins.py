@@ -7,7 +7,7 @@ queue that stands (RFC 8289 section 3). A lost packet has no delay; it never bec
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -80,6 +80,26 @@ class Binner:
             if len(self._kept) > KEPT:
                 del self._kept[::2]
                 self._skip *= 2
+
+    def add_answers(self, rtts: Sequence[float]) -> None:
+        """Take in answers of the bin under way, with no loss between them, as `add` would one by one."""
+        if self._run:
+            self._settle_run()
+        self._sent += len(rtts)
+        self._least = min(self._least, min(rtts))
+        place = 0
+        while place < len(rtts):
+            skip = self._skip
+            first = place + -(self._answers + 1) % skip
+            room = KEPT + 1 - len(self._kept)
+            self._kept += rtts[first : first + room * skip : skip]
+            until = len(rtts)
+            if len(self._kept) > KEPT:
+                until = first + (room - 1) * skip + 1
+                del self._kept[::2]
+                self._skip *= 2
+            self._answers += until - place
+            place = until
 
     def _settle_run(self) -> None:
         if self._run > OUTAGE_RUN:

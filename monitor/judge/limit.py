@@ -14,7 +14,7 @@ from typing import Any, Final
 from monitor.judge.congestion import Judge
 from monitor.judge.episode import Word
 
-TRIALS: Final = 24  # quiet stretches a queue is laid over; all of them have to show it
+TRIALS: Final = 64  # quiet stretches at most that a queue is laid over; all of them have to show it
 MINUTES: Final = (15, 20, 30, 60)
 TIMES: Final = (1.0, 1.15, 1.29, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0)  # of the path's threshold
 LEAST, MOST = 0.8, 1.6  # of the nominal queue, on each packet
@@ -43,6 +43,7 @@ class Limit:
 
     queue_s: float
     minutes: float
+    trials: int = 0  # quiet stretches of the path's own that a queue was laid over
 
 
 def detected(stretch: Quiet, queue_s: float, minutes: float, dice: random.Random) -> bool:
@@ -71,6 +72,11 @@ def found_share(stretches: Sequence[Quiet], queue_s: float, minutes: float, seed
     return sum(detected(s, queue_s, minutes, dice) for s in stretches) / len(stretches)
 
 
+def _always_found(stretches: Sequence[Quiet], queue_s: float, minutes: float, seed: int = 1) -> bool:
+    dice = random.Random(seed)  # noqa: S311  trials, not secrets
+    return all(detected(s, queue_s, minutes, dice) for s in stretches)
+
+
 def detection_limit(stretches: Sequence[Quiet], threshold_s: float, minutes: Iterable[float] = MINUTES) -> Limit | None:
     """Return the shortest queue, and of that length the least, that every trial shows; None without quiet data."""
     if not stretches:
@@ -78,6 +84,6 @@ def detection_limit(stretches: Sequence[Quiet], threshold_s: float, minutes: Ite
     for length in minutes:
         for times in TIMES:
             queue = round(threshold_s * times * 1000) / 1000
-            if found_share(stretches, queue, length) >= 1.0:
-                return Limit(queue, length)
+            if _always_found(stretches, queue, length):
+                return Limit(queue, length, len(stretches))
     return None

@@ -120,7 +120,7 @@ def test_a_record_without_a_line_has_no_episode(tmp_path: Path) -> None:
     found = congestion("--rtt", write_rtts(tmp_path / "a.csv", []))
     assert found["episodes"] == []
     assert found["bins"] == {"usable": 0, "unknown": 0}
-    assert found["detection_limit"] == {"queue_ms": None, "minutes": None}
+    assert found["detection_limit"] == {"queue_ms": None, "minutes": None, "trials": None}
 
 
 @pytest.mark.parametrize(
