@@ -88,6 +88,7 @@ class Batch:
     incidents: dict[int, Incident] = field(default_factory=dict)
     duties: list[Duty] = field(default_factory=list)
     slots: Sequence[SlotCount] = ()
+    due_now: datetime | None = None  # the clock was set back: what waits for a next try waits no longer than this
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,6 +266,8 @@ class Journal:
         )
         for duty in batch.duties:
             self._bring_forward("incident = ? AND channel = ?", (duty.notice.incident, duty.channel), at)
+        if batch.due_now is not None:
+            self._bring_forward("1", (), batch.due_now)
         db.executemany(
             "INSERT INTO slots VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (site, check_name, hour_ms) DO UPDATE SET"
             " done = done + excluded.done, late = late + excluded.late,"

@@ -93,7 +93,7 @@ class Gap:
     check: str
     start: datetime
     end: datetime | None
-    cause: str  # "off" | "own-fault" | "local" | "missed" | "removed"
+    cause: str  # "off" | "own-fault" | "local" | "missed" | "removed" | a value of own_watch.Kind
 
 
 class CauseKind(StrEnum):
@@ -131,6 +131,7 @@ class Cause:
     thread: str = ""  # of the letters that tell of it, where an incident of one service was told before
     told: tuple[str, ...] = ()  # members that a letter named, or that had one of their own
     spread: bool = False  # the further word that it hit more was said
+    partly: bool = False  # the word that some are back, and others not, was said
 
 
 class EventKind(StrEnum):
@@ -141,6 +142,8 @@ class EventKind(StrEnum):
     SPREAD = "spread"  # more services are hit than was told
     PARTLY = "partly"  # some are back, the others are not
     RECOVERED = "recovered"
+    PASSED = "passed"  # our own fault, found when it was over
+    CORRECTED = "corrected"  # what was told was our own fault
     TEST = "test"
 
 
@@ -154,6 +157,19 @@ class Evidence:
     fault: str  # a Fault's value, or ""
     detail: str
     kind: str = ""  # probe kind
+
+
+@dataclass(frozen=True, slots=True)
+class Retracted:
+    """A word that was told, or was to be told, and is not so."""
+
+    incident: int
+    service_name: str
+    kind: EventKind
+    state: State  # what was said of it
+    since: datetime
+    told_at: datetime | None = None  # when a server accepted it; None: it never left
+    thread_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +199,7 @@ class Notice:
     why_name: str = ""  # of its subject, for people
     members: tuple[str, ...] = ()  # names of the services hit by it, back or not
     still: tuple[str, ...] = ()  # names of those that are not back
+    retracted: tuple[Retracted, ...] = ()  # of a correction: what was told wrongly
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Do we ourselves lose time? Three clocks side by side tell a stall, a sleep and a set wall clock from one another.
 
-The monotonic clock stops while the machine is suspended, the one since boot goes on, and the wall clock is what somebody
-can set. What passed unnoticed between two looks was not observed, whatever the targets did meanwhile.
+The monotonic clock stops while the machine is suspended, the one since boot goes on, and the wall clock is what
+somebody can set. What passed unnoticed between two looks was not observed, whatever the targets did meanwhile.
 `compare` is pure; `OwnWatch` reads the clocks. Sources: clock_gettime(2), adjtimex(2).
 """
 

@@ -50,6 +50,12 @@ class Queue:
         closed = [_congestion(s.episode) for s in said if s.word is Word.CLOSED]
         return closed[-1] if closed else None
 
+    def clock_set(self) -> None:
+        """Drop the bin under way: the clock was set, and its packets are no longer of one time."""
+        state = dict(self.judge.state())
+        state["binner"] = {"width": self.judge.settings.bin_s}
+        self.judge, self._bin = Judge.from_state(state), -1
+
     def worth_keeping(self, at: datetime) -> bool:
         """Whether a bin has been closed since the last call; between bins a restart may forget."""
         number = int(at.timestamp() // self.judge.settings.bin_s)

@@ -8,7 +8,7 @@ at 1 % packet loss, two rounds of three packets 5 s apart gave no false outage a
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
 
@@ -145,6 +145,31 @@ def believe(memory: Memory, found: Verdict) -> Memory:
 def forget_streak(memory: Memory) -> Memory:
     """Drop a bad streak that turned out to be our own fault; the results said nothing about the target."""
     return replace(memory, bad=0, first_bad=None, counted_bad=None)
+
+
+def retract(memory: Memory) -> Memory:
+    """Drop a believed outage and all streaks: it turned out to be our own fault, and nobody knows what was so."""
+    return replace(
+        forget_streak(memory), state=State.UNKNOWN, since=None, good=0, first_good=None, slow=0, first_slow=None
+    )
+
+
+def move(memory: Memory, by: timedelta, now: datetime) -> Memory:
+    """Go on by a clock that was set: streaks move with it and keep their length; no date lies ahead of the clock."""
+
+    def moved(at: datetime | None) -> datetime | None:
+        return None if at is None else at + by
+
+    return replace(
+        memory,
+        since=None if memory.since is None else min(memory.since, now),
+        first_bad=moved(memory.first_bad),
+        counted_bad=moved(memory.counted_bad),
+        first_good=moved(memory.first_good),
+        first_slow=moved(memory.first_slow),
+        last_good=moved(memory.last_good),
+        last_bad=moved(memory.last_bad),
+    )
 
 
 def settle(memory: Memory) -> Memory:
