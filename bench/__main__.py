@@ -1,4 +1,4 @@
-"""`make bench`: what the whole daemon costs, beside Debian's blackbox_exporter on the same targets in the same run.
+"""`make bench`: what probing and the whole daemon cost, beside Debian's blackbox_exporter in the same run.
 
 Prints a table and writes `bench/out/bench.json`. Nothing here judges: figures depend on the machine and on what else
 it does, so each row is a median of windows taken in turns, and what travels is the ratio. All traffic is on loopback.
@@ -10,11 +10,10 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -22,9 +21,10 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import evidence
+from bench import evidence, probing
 from bench.daemon import DaemonWindow, Window, run_daemon
 from bench.peers import run_blackbox, run_prometheus
+from bench.rows import Row, middle, row, say
 from bench.targets import EVERY_S, KINDS, Check, Targets
 from bench.usage import allow_open_files
 
@@ -32,19 +32,6 @@ OUT: Final = Path(__file__).with_name("out") / "bench.json"
 MIX: Final = {"icmp": 800, "tcp": 500, "dns": 300, "http": 400}
 ALONE: Final = 2000  # checks of one kind, for the rows by kind
 MIB: Final = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the result. `ratio` is ours / peer; None where there is no peer."""
-
-    name: str
-    unit: str
-    ours: float
-    peer: float | None
-    peer_name: str
-    ratio: float | None
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +47,6 @@ class Times:
 
 FULL: Final = Times(rounds=3, warm_s=6.0, window_s=15.0, kind_window_s=15.0, prometheus_s=20.0)
 QUICK: Final = Times(rounds=1, warm_s=6.0, window_s=15.0, kind_window_s=0.0, prometheus_s=10.0)
-
-
-def row(name: str, unit: str, ours: float, peer: float | None = None, peer_name: str = "", *, detail: str = "") -> Row:
-    """Make a row and work out its ratio."""
-    return Row(name, unit, ours, peer, peer_name, ours / peer if peer else None, detail)
 
 
 def whole_daemon(targets: Targets, times: Times) -> list[Row]:
@@ -144,11 +126,6 @@ def each_kind(targets: Targets, times: Times) -> list[Row]:
     return rows
 
 
-def middle(values: Iterable[float]) -> float:
-    """Return the median."""
-    return statistics.median(values)
-
-
 def spread(windows: Sequence[Window]) -> str:
     """Return the CPU of each window, so that a reader sees how steady the machine was."""
     return " ".join(f"{w.cpu_per_probe_us:.0f}" for w in windows)
@@ -163,11 +140,6 @@ def slots(windows: Sequence[DaemonWindow]) -> str:
     """Return how the slots of all windows ended."""
     ends = {end: sum(w.slots[end] for w in windows) for end in windows[0].slots}
     return "slots " + ", ".join(f"{end} {count}" for end, count in ends.items())
-
-
-def say(text: str) -> None:
-    """Tell what is being done now; figures alone go to standard output."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def show(rows: Sequence[Row], facts: Mapping[str, str]) -> None:
@@ -209,13 +181,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[:1] == ["evidence"]:
         return evidence.main(words[1:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one short round of the mixed load: about a minute")
-    times = QUICK if parser.parse_args(words).quick else FULL
+    parser.add_argument("--quick", action="store_true", help="one short round of each part: about two minutes")
+    parser.add_argument("--only", choices=("probing", "daemon"), help="one part of the bench")
+    chosen = parser.parse_args(words)
     began = time.monotonic()
     allow_open_files()
-    measures: Sequence[Callable[[Targets, Times], list[Row]]] = (whole_daemon, each_kind)
+    rows: list[Row] = []
     with Targets() as targets:
-        rows = [one for measure in measures for one in measure(targets, times)]
+        if chosen.only != "daemon":
+            rows += probing.measured(targets, quick=chosen.quick)
+        if chosen.only != "probing":
+            times = QUICK if chosen.quick else FULL
+            rows += [*whole_daemon(targets, times), *each_kind(targets, times)]
     show(rows, facts_of_run(began))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps([asdict(one) for one in rows], indent=1) + "\n", encoding="utf-8")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,16 +23,18 @@ from tests.system.servers_metrics import BlackboxExporter, Prometheus
 
 CONNECTIONS: Final = 20  # kept alive by the client; chosen: more than are ever busy at this rate
 DISCOVERY_S: Final = 5.0  # a Prometheus gathers targets so long before its first scrape
-_WELL: Final = b"\nprobe_success 1\n"
+WELL: Final = b"\nprobe_success 1\n"
 
 
 @dataclass(slots=True)
-class _Count:
+class Count:
+    """Answers so far."""
+
     probes: int = 0
     good: int = 0
 
 
-class _PacedClient:
+class PacedClient:
     """Asks for each check's probe at its own slot, as our scheduler would start it; its CPU is not counted."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int, checks: Sequence[Check]) -> None:
@@ -42,7 +46,7 @@ class _PacedClient:
         self._slots = [(next_slot(check.id, EVERY_S, now), check.id) for check in checks]
         heapq.heapify(self._slots)
         self._asking: set[asyncio.Task[None]] = set()
-        self.count = _Count()
+        self.count = Count()
 
     async def run(self) -> None:
         """Ask until cancelled; then give up what is under way."""
@@ -64,11 +68,28 @@ class _PacedClient:
                 heapq.heapreplace(self._slots, (next_slot(check, EVERY_S, max(due, now)), check))
             await asyncio.sleep(max(self._slots[0][0] - now, 0.0) + TICK_S / 2)
 
+    async def run_flat_out(self) -> None:
+        """Ask without a pause over every connection until cancelled, each check in turn."""
+        queries = itertools.cycle(self._queries.values())
+        await asyncio.gather(*(self._ask_on(queries) for _ in range(CONNECTIONS)))
+
+    async def _ask_on(self, queries: Iterator[str]) -> None:
+        for query in queries:
+            await self._ask(query)
+
     async def _ask(self, query: str) -> None:
         async with self._session.get(self._base + query) as answer:
             body = await answer.read()
         self.count.probes += 1
-        self.count.good += answer.status == 200 and _WELL in body
+        self.count.good += answer.status == 200 and WELL in body
+
+
+@asynccontextmanager
+async def session() -> AsyncIterator[aiohttp.ClientSession]:
+    """Open the connections to blackbox_exporter, which are kept."""
+    connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=60.0)
+    async with aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"}) as found:
+        yield found
 
 
 def run_blackbox(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Window:
@@ -78,12 +99,11 @@ def run_blackbox(checks: Sequence[Check], *, warm_s: float, window_s: float) -> 
 
 
 async def _paced(exporter: BlackboxExporter, checks: Sequence[Check], warm_s: float, window_s: float) -> Window:
-    connector = aiohttp.TCPConnector(limit=CONNECTIONS, keepalive_timeout=60.0)
-    async with aiohttp.ClientSession(connector=connector, headers={"Accept-Encoding": "identity"}) as session:
-        client = _PacedClient(session, exporter.port, checks)
+    async with session() as kept:
+        client = PacedClient(kept, exporter.port, checks)
         pacer = asyncio.create_task(client.run())
         await asyncio.sleep(warm_s)
-        before, count = usage(exporter.pid), _Count(client.count.probes, client.count.good)
+        before, count = usage(exporter.pid), Count(client.count.probes, client.count.good)
         await asyncio.sleep(window_s)
         after = usage(exporter.pid)
         probes, good = client.count.probes - count.probes, client.count.good - count.good

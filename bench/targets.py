@@ -6,6 +6,7 @@ Every check probes once in 10 s, at the slot that our scheduler gives it, whiche
 from __future__ import annotations
 
 import json
+import socket
 import sys
 import urllib.parse
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import trustme
+from trustme import KeyType
+
 from tests.servers import LOOPBACK
 from tests.system.servers import Server, free_port, http_get
 
 KINDS: Final = ("icmp", "tcp", "dns", "http")
+TLS_KINDS: Final = {"https-rsa": KeyType.RSA, "https-ecdsa": KeyType.ECDSA}
 EVERY_S: Final = 10.0  # of every check
 TIMEOUT_S: Final = 5.0  # of every probe
 PORTS_A_KIND: Final = 20  # chosen: connections in TIME_WAIT then leave free local ports to spare
@@ -30,6 +35,30 @@ MODULES: Final = """modules:
     dns: {query_name: bench.example.vn, query_type: A, preferred_ip_protocol: ip4}
   http: {prober: http, timeout: 5s, http: {preferred_ip_protocol: ip4}}
 """
+_TLS_MODULE: Final = """  {kind}:
+    prober: http
+    timeout: 5s
+    http: {{preferred_ip_protocol: ip4, tls_config: {{ca_file: {authority}}}}}
+"""
+_TLS_PAGES: Final = """worker_processes 1;
+pid nginx.pid;
+error_log error.log warn;
+events {{ worker_connections 8192; }}
+http {{
+  access_log off;
+  default_type text/html;
+  keepalive_timeout 0;
+  client_body_temp_path tmp-body; proxy_temp_path tmp-proxy; fastcgi_temp_path tmp-fastcgi;
+  uwsgi_temp_path tmp-uwsgi; scgi_temp_path tmp-scgi;
+{servers}}}
+"""
+_TLS_PAGE: Final = """  server {{
+    listen {host}:{port} ssl backlog=1024;
+    ssl_certificate {folder}/{kind}.pem;
+    ssl_certificate_key {folder}/{kind}.key;
+    location / {{ return 200 "{page}"; }}
+  }}
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +70,7 @@ class Check:
     kind: str
     host: str
     port: int
+    authority: str = ""  # PEM file of who signed the certificate
 
     @property
     def id(self) -> str:
@@ -57,8 +87,10 @@ class Check:
                 return {"probe": "tcp", "host": self.host, "port": self.port}
             case "dns":
                 return {"probe": "dns", "server": self.host, "port": self.port, "name": "bench.example.vn", "type": "A"}
+            case "http":
+                return {"probe": "http", "url": self.target}
             case _:
-                return {"probe": "http", "url": f"http://{self.host}:{self.port}/"}
+                return {"probe": "http", "url": self.target, "ca_file": self.authority}
 
     @property
     def target(self) -> str:
@@ -66,10 +98,12 @@ class Check:
         match self.kind:
             case "icmp":
                 return self.host
+            case "tcp" | "dns":
+                return f"{self.host}:{self.port}"
             case "http":
                 return f"http://{self.host}:{self.port}/"
             case _:
-                return f"{self.host}:{self.port}"
+                return f"https://{self.host}:{self.port}/"
 
     @property
     def query(self) -> str:
@@ -106,10 +140,72 @@ class Targets(Server):
         for kind, wanted in mix.items():
             for i in range(wanted):
                 service = f"{kind}-{i // CHECKS_A_SERVICE}"
-                # Every address of 127/8 is this machine.
-                host = f"127.{10 + i // 65536}.{i // 256 % 256}.{i % 256}" if kind == "icmp" else LOOPBACK
+                host = echo_host(i) if kind == "icmp" else LOOPBACK
                 port = 0 if kind == "icmp" else self.ports[kind][i % PORTS_A_KIND]
                 yield Check(service, f"c{i % CHECKS_A_SERVICE}", kind, host, port)
+
+
+def echo_host(number: int) -> str:
+    """Return one of many addresses: every one of 127/8 is this machine."""
+    return f"127.{10 + number // 65536}.{number // 256 % 256}.{number % 256}"
+
+
+class TlsPages(Server):
+    """An nginx with one small page under an RSA certificate and under an ECDSA one, each signed by its like."""
+
+    name = "tls-pages"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ports = {kind: free_port() for kind in TLS_KINDS}
+
+    def prepare(self) -> None:
+        """Make authorities and certificates, and write nginx's configuration."""
+        for kind, key in TLS_KINDS.items():
+            authority = trustme.CA(key_type=key)
+            authority.cert_pem.write_to_path(self.authority(kind))
+            leaf = authority.issue_cert(LOOPBACK, key_type=key)
+            for number, pem in enumerate(leaf.cert_chain_pems):
+                pem.write_to_path(self.folder / f"{kind}.pem", append=number > 0)
+            leaf.private_key_pem.write_to_path(self.folder / f"{kind}.key")
+        page = "<!doctype html><title>bench</title><p>" + "well " * 100
+        servers = "".join(
+            _TLS_PAGE.format(host=LOOPBACK, port=port, folder=self.folder, kind=kind, page=page)
+            for kind, port in self.ports.items()
+        )
+        self.write("nginx.conf", _TLS_PAGES.format(servers=servers))
+
+    def authority(self, kind: str) -> Path:
+        """Return the file of the authority of a kind."""
+        return self.folder / f"{kind}-authority.pem"
+
+    def command(self) -> Sequence[str]:
+        """Return nginx in the foreground."""
+        return ["nginx", "-p", f"{self.folder}", "-e", "error.log", "-c", "nginx.conf", "-g", "daemon off;"]
+
+    def answers(self) -> bool:
+        """Say whether the ports are open."""
+        for port in self.ports.values():
+            socket.create_connection((LOOPBACK, port), timeout=1.0).close()
+        return True
+
+    def modules(self) -> str:
+        """Return the modules of blackbox_exporter that trust these certificates."""
+        return "".join(_TLS_MODULE.format(kind=kind, authority=self.authority(kind)) for kind in self.ports)
+
+    def load(self, kind: str, wanted: int) -> list[Check]:
+        """Return so many checks of one kind."""
+        return [
+            Check(
+                f"{kind}-{i // CHECKS_A_SERVICE}",
+                f"c{i % CHECKS_A_SERVICE}",
+                kind,
+                LOOPBACK,
+                self.ports[kind],
+                str(self.authority(kind)),
+            )
+            for i in range(wanted)
+        ]
 
 
 def configuration(checks: Sequence[Check]) -> str:
