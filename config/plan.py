@@ -130,6 +130,7 @@ class ServicePlan:
     needs: tuple[str, ...]  # ids of services it cannot work without
     at_least: int  # how many checks must be up: len(targets) for `all`, 1 for `any`
     targets: tuple[Target, ...]
+    carrier: str = ""  # id of the service of kind carrier through which it is reached; "": as its paths say
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,6 +225,7 @@ class Plan:
     budget_bytes: int | None = None  # most that journal and evidence may take of the disk
     evidence_key: FilePath | None = None  # a signing key given from outside; None: the state directory's own
     blackbox: Blackbox = field(default_factory=Blackbox)  # what /probe may do
+    path_carriers: Mapping[str, str] = field(default_factory=dict)  # path id -> id of a service of kind carrier
 
     def targets(self) -> tuple[Target, ...]:
         """Return every check, references first."""

@@ -21,6 +21,8 @@ from monitor.judge import outage
 from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
 from monitor.model import Change, Gap, Result, SlotCount, State
+from monitor.own_faults import follow_clock, lay, worth_telling
+from monitor.own_watch import Kind, Lapse, OwnWatch
 from monitor.queues import Queue, began_at, ended_at, sentence
 from monitor.scene import LiveScene
 from monitor.track import Track, sample_of
@@ -49,8 +51,13 @@ class Pipeline:
         slot_counts: Callable[[], Sequence[SlotCount]],
         told: Callable[[], None],
         clock: Callable[[], datetime] = utc_now,
+        own_watch: OwnWatch | None = None,
     ) -> None:
-        """Args: request: asks the scheduler for a run of a check after some seconds. told: wakes the channels."""
+        """Build a pipeline.
+
+        `request` asks the scheduler for a run of a check after some seconds; `told` wakes the channels; `own_watch` knows
+        when we stood still, slept or had our clock set, and is left out where time is made up.
+        """
         self._plan = plan
         self._journal = journal
         self._board = board
@@ -59,6 +66,7 @@ class Pipeline:
         self._slot_counts = slot_counts
         self._told = told
         self._clock = clock
+        self._own_watch = own_watch
         self.tracks = {t.id: Track(t) for t in plan.targets()}
         self._scene = LiveScene(plan, self.tracks)
         self._duty = DutyBook(plan, {}, 1)
@@ -104,7 +112,8 @@ class Pipeline:
                 # Also of a check that is not judged yet: its verdict may be dated before the stop.
                 self._open_gap(track, recovered.alive or now, "off", batch)
             track.show(now)
-        self._duty = DutyBook(self._plan, recovered.open_incidents, recovered.next_incident)
+        recent = recovered.recent_incidents
+        self._duty = DutyBook(self._plan, recovered.open_incidents, recovered.next_incident, recent)
         self._scene.resume(recovered.open_incidents.values(), recovered.last_changes, now)
         self._services_shown = {s.id: self._scene.state(s.id) for s in self._plan.services}
         self._board.closed_incidents.extend(reversed(recovered.recent_incidents))
@@ -146,8 +155,11 @@ class Pipeline:
 
     async def put_through(self, results: Sequence[Result]) -> None:
         """Judge results and commit everything that follows as one transaction."""
+        lapses = self._own_watch.take() if self._own_watch is not None else ()
         now = self._clock()
         batch = Batch(results=list(results))
+        for lapse in lapses:
+            self._pass_over(lapse, now, batch)
         for result in results:
             track = self.tracks.get(result.check)
             if track is not None:
@@ -308,7 +320,7 @@ class Pipeline:
         for other in self._scene.witnesses_of(track):
             if other.last_started is None or other.last_started < since:
                 self._request(other.target.id, 0.0)
-        for other in self._scene.needed_by(track):
+        for other in [*self._scene.needed_by(track), *self._scene.related_to(track)]:
             if other.last_started is None or other.last_started < since:
                 self._request(other.target.id, 0.0)
 
@@ -324,8 +336,12 @@ class Pipeline:
             batch.gaps.append(Gap(self._plan.site.id, track.target.id, last + every, at, "missed"))
 
     def _unobserved(self, track: Track, at: datetime, batch: Batch) -> None:
-        """Take a bad streak for our own fault: unobserved from its first bad result, and no streak any more."""
+        """Take a bad streak for our own fault: unobserved from its first sign, and no streak any more."""
         start = track.memory.first_bad if track.memory.suspect and track.memory.first_bad else at
+        fault, seen = self._scene.fault_of(track), track.memory.last_good
+        if fault is not None and seen is not None and track.believed is not State.DOWN:
+            # Nobody saw it well between the first sign and its own first failure.
+            start = min(start, max(fault.sign or fault.since, seen))
         if track.gap is not None and start < track.gap.start:
             # The streak began before we noticed that we could not measure at all.
             batch.gaps.append(Gap(self._plan.site.id, track.target.id, start, track.gap.start, "own-fault"))
@@ -350,6 +366,17 @@ class Pipeline:
             batch.gaps_closed[track.target.id] = end
         track.gap = None
 
+    def _pass_over(self, lapse: Lapse, now: datetime, batch: Batch) -> None:
+        """Count a time in which we were not there as not observed, and go on by the clock as it stands now."""
+        tracks = list(self.tracks.values())
+        lay(lapse, self._plan.site.id, tracks, batch)
+        if lapse.kind is Kind.CLOCK_STEP:
+            follow_clock(lapse, now, tracks, batch)
+            self._scene.follow_clock(now)
+            self._duty.follow_clock(timedelta(seconds=lapse.seconds), now, batch)
+            self._dirty.update(self.tracks)
+        self._duty.note_lapse(lapse, self._scene, now, batch, tell=worth_telling(lapse))
+
     def _watch_ourselves(self, now: datetime, batch: Batch) -> None:
         if not self._look_again and not self._scene.own_faults():
             return  # only good results came: nothing about ourselves can have changed
@@ -358,7 +385,7 @@ class Pipeline:
             return
         for track in self.tracks.values():
             # What began to fail with our own fault was never a failing of theirs.
-            if not track.is_reference and track.memory.suspect and self._scene.blind(track):
+            if track.memory.suspect and self._scene.blind(track):
                 self._unobserved(track, now, batch)
                 self._held.discard(track.target.id)
 

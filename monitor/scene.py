@@ -13,14 +13,15 @@ from typing import Final
 from config.plan import Plan, ServicePlan
 from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
+from monitor.judge.cause import Failure, Thing, Use
 from monitor.judge.episode import Standing
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
-from monitor.model import OWN_FAULT, SUSPECT, Change, Evidence, Incident, State
-from monitor.track import LOCAL_STREAK, Track
+from monitor.model import OWN_FAULT, SUSPECT, Cause, Change, Evidence, Incident, State
+from monitor.own_faults import LOCAL_KINDS, RESOLVER, Host
+from monitor.sharing import Sharing
+from monitor.track import Track
 
-LOCAL_SHARE: Final = 0.5  # share of checks that we could not measure, from which on it is our own host's fault
-LOCAL_LEAST: Final = 3  # checks at least: one wrong interface name is no fault of the host
 _RANK: Final = {State.DOWN: 0, State.CONGESTED: 1, State.DEGRADED: 2, State.UNKNOWN: 3, State.UP: 4}
 
 
@@ -43,10 +44,14 @@ class LiveScene:
     _faults: dict[str, OwnFault] = field(default_factory=dict)
     _ended: dict[str, datetime] = field(default_factory=dict)
     _references: list[Track] = field(default_factory=list)
+    _sharing: Sharing = field(init=False)
+    _host: Host = field(init=False)
     _paths: set[str] = field(default_factory=set)  # uplinks with references of their own; "" is the system's route
 
     def __post_init__(self) -> None:
         self._references = [t for t in self.tracks.values() if t.is_reference]
+        self._host = Host(self.tracks.values())
+        self._sharing = Sharing(self.plan, self.tracks)
         self._paths = {t.target.path_id for t in self._references}
         for plan in self.plan.services:
             self._services[plan.id] = _Service(plan, [self.tracks[t.id] for t in plan.targets])
@@ -137,6 +142,22 @@ class LiveScene:
         """Return when sight came back, if it did."""
         return self._ended.get(subject)
 
+    def failure(self, service: str) -> Failure:
+        """Return how a service in trouble fails: since when, and what would explain all of it."""
+        return self._sharing.failure(service, self.since(service))
+
+    def shares(self, service: str) -> frozenset[Thing]:
+        """Return everything that a service shares with others."""
+        return self._sharing.shares(service)
+
+    def uses(self, since: datetime) -> Mapping[Thing, Use]:
+        """Return who uses what, and how many checks through it have answered since a moment."""
+        return self._sharing.uses(since)
+
+    def one_path(self, service: str) -> Cause | None:
+        """Return the path that alone does not get through to a service, where others do."""
+        return None
+
     # For judging.
 
     def witnesses_of(self, track: Track) -> list[Track]:
@@ -156,6 +177,10 @@ class LiveScene:
         needs = self._services[track.target.service].plan.needs
         return [t for n in needs for t in self._services[n].tracks]
 
+    def related_to(self, track: Track) -> Sequence[Track]:
+        """Return a few checks of other services that a common cause would hit too."""
+        return [] if track.is_reference else self._sharing.related(track)
+
     def look(self, track: Track, since: datetime | None) -> Sight:
         """Ask whether we can see, for a check that has been failing since a moment."""
         witnesses = [t.witness() for t in self.witnesses_of(track)]
@@ -163,11 +188,17 @@ class LiveScene:
 
     def blind(self, track: Track) -> bool:
         """Whether a failure of this check says nothing about its target now."""
+        return self.fault_of(track) is not None
+
+    def fault_of(self, track: Track) -> OwnFault | None:
+        """Return the fault of ours that makes a failure of this check say nothing about its target."""
         if track.is_reference:
-            return False
-        if own_fault_subject(track.target.path_id) in self._faults:
-            return True
-        return track.target.path_id not in self._paths and OWN_FAULT in self._faults
+            return None
+        fault = self._faults.get(own_fault_subject(track.target.path_id))
+        if fault is None and track.target.path_id not in self._paths:
+            fault = self._faults.get(OWN_FAULT)
+        # Without a resolver what asks for a name cannot be measured at all; what fails otherwise is the target.
+        return None if fault is None or fault.kind == RESOLVER else fault
 
     def _failing_share(self, but: str = "") -> float:
         """Return the share of services that fail beside the one in question, `but` or any one that fails."""
@@ -191,37 +222,33 @@ class LiveScene:
         witnesses = [t.witness() for t in tracks]
         sight = observer.look(witnesses, None, self._failing_share())
         kind = sight.value if sight.blind else ""
-        if not kind and not path and self._host_at_fault():
-            kind = "local"
-        if kind and subject not in self._faults:
-            first = observer.blind_since(witnesses) if sight.blind else self._first_local()
-            self._faults[subject] = OwnFault(subject, kind, first or now)
+        if not kind and not path:
+            kind = self._host.at_fault()
+        known = self._faults.get(subject)
+        if kind and (known is None or (sight.blind and known.kind in LOCAL_KINDS)):
+            if sight.blind:
+                since, sign = observer.blind_since(witnesses), observer.first_sign(witnesses)
+            else:
+                since = sign = self._host.first_sign(kind)
+            self._faults[subject] = OwnFault(subject, kind, since or now, sign)
             self._ended.pop(subject, None)
-        elif not kind and subject in self._faults and self._seen_again(self._faults[subject]):
+        elif not kind and known is not None and self._seen_again(known):
             over = self._faults.pop(subject)
             back = [t.memory.since for t in tracks if t.memory.since and t.memory.since > over.since]
-            self._ended[subject] = max(back) if back and over.kind != "local" else now
+            self._ended[subject] = max(back) if back and over.kind not in LOCAL_KINDS else now
 
     def _seen_again(self, fault: OwnFault) -> bool:
-        if fault.kind == "local":
-            # Over only when so many were measured that the rest cannot be the half it takes.
-            checks, least = self._checks_and_least()
-            return sum(t.last is None or t.local_streak > 0 for t in checks) < least
+        if fault.kind in LOCAL_KINDS:
+            return self._host.over(fault.kind)
         # After a restart nothing has been asked yet, and a single reference is believed only together with the
         # services: what was blind stays blind until everyone was asked.
         return all(t.last is not None for t in self.tracks.values())
 
-    def _host_at_fault(self) -> bool:
-        checks, least = self._checks_and_least()
-        return sum(t.local_streak >= LOCAL_STREAK for t in checks) >= least
-
-    def _checks_and_least(self) -> tuple[list[Track], float]:
-        """Return the services' checks, and how many without a measurement make it our host's fault."""
-        checks = [t for t in self.tracks.values() if not t.is_reference]
-        return checks, max(LOCAL_LEAST, LOCAL_SHARE * len(checks))
-
-    def _first_local(self) -> datetime | None:
-        return min((t.gap.start for t in self.tracks.values() if t.gap and t.gap.cause == "local"), default=None)
+    def follow_clock(self, now: datetime) -> None:
+        """Let no service be what it is since a moment ahead of a clock that was set back."""
+        for service in self._services.values():
+            if service.since is not None:
+                service.since = min(service.since, now)
 
 
 def _evidence(tracks: Iterable[Track]) -> list[Evidence]:

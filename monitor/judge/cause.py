@@ -1,7 +1,7 @@
 """What fails together has one cause: which services belong to one incident, and how sure that is. Pure.
 
-Two questions are asked of services that began to fail within `WINDOW_S` of one another (and of the interval at which they
-are looked at, for no failure is seen earlier than its check runs):
+Two questions are asked of services that began to fail within `WINDOW_S` of one another (and of the interval at which
+they are looked at, for no failure is seen earlier than its check runs):
 
 - *Shared*: does one thing explain every failing check of each of them, such as a host, a path, a carrier, the resolver?
   It must have failed for at least half of the services that use it; two that share a thing are then one incident when
@@ -69,6 +69,7 @@ class Surroundings:
 
     services: Collection[str]
     uses: Mapping[Thing, Use] = field(default_factory=dict)
+    well: frozenset[str] = frozenset()  # services that are up
     rates: Mapping[str, float] = field(default_factory=dict)  # failures a second of each service by itself
 
     def rate(self, service: str) -> float:
@@ -140,7 +141,7 @@ def joins(cause: Cause, members: Sequence[Failure], late: Failure) -> bool:
 def grown(cause: Cause, members: Sequence[Failure], around: Surroundings) -> Cause:
     """Return a cause with the evidence of all its members, those that came later included."""
     if cause.kind is CauseKind.COINCIDENCE:
-        return _weigh(cause.kind, cause.subject, members, frozenset(around.services), 0, around)
+        return _weigh(cause.kind, cause.subject, members, around.services, 0, around)
     thing = Thing(cause.kind, cause.subject)
     use = around.uses.get(thing, Use(frozenset(m.service for m in members)))
     return _weigh(thing.kind, thing.id, members, use.services, use.good, around)
@@ -180,11 +181,11 @@ def _best_shared(cluster: Sequence[Failure], around: Surroundings) -> Cause | No
 def _coincidence(cluster: Sequence[Failure], around: Surroundings) -> Cause | None:
     if len(cluster) < BLIND_LEAST:
         return None
-    cause = _weigh(CauseKind.COINCIDENCE, "", cluster, frozenset(around.services), 0, around)
+    cause = _weigh(CauseKind.COINCIDENCE, "", cluster, around.services, 0, around)
     return cause if cause.chance < BLIND_CHANCE else None
 
 
-def _weigh(  # noqa: PLR0913  the evidence of one cause
+def _weigh(
     kind: CauseKind, subject: str, members: Sequence[Failure], users: Collection[str], good: int, around: Surroundings
 ) -> Cause:
     names = {m.service for m in members}
@@ -193,7 +194,7 @@ def _weigh(  # noqa: PLR0913  the evidence of one cause
     anchor = min(members, key=lambda m: (m.began, m.service)).service
     rates = [around.rate(s) for s in sorted(names | set(users)) if s != anchor]
     of = len(names | set(users))
-    elsewhere = len(set(around.services) - names - set(users))
+    elsewhere = len(around.well - names - set(users))
     return Cause(
         kind=kind,
         subject=subject,

@@ -9,7 +9,8 @@ from datetime import datetime
 from config.plan import Plan
 from monitor.duty import CAUSE_WAIT, ORPHAN_WAIT, DutyBook, OwnFault
 from monitor.journal import Batch, Duty
-from monitor.model import Evidence, Incident, State
+from monitor.judge.cause import Failure, Thing, Use
+from monitor.model import Cause, Evidence, Incident, State
 from probes.base import Path as Uplink
 from tests.monitor.builders import MAIL, at, check, plan, service
 
@@ -39,6 +40,9 @@ class Stage:
     faults: dict[str, OwnFault] = field(default_factory=dict)
     ended: dict[str, datetime] = field(default_factory=dict)
     lines: int = 1
+    by: dict[str, set[Thing]] = field(default_factory=dict)  # what would explain a service's failing
+    used: dict[Thing, Use] = field(default_factory=dict)
+    paths: dict[str, Cause] = field(default_factory=dict)  # a path that alone does not get through
 
     def state(self, service: str) -> State:
         return self.states.get(service, UP)
@@ -63,6 +67,18 @@ class Stage:
 
     def references(self) -> tuple[Sequence[Evidence], int, int]:
         return [Evidence("vnix", at(0), "up", "", "")], 2, 1
+
+    def failure(self, service: str) -> Failure:
+        return Failure(service, self.since(service), 0.0, frozenset(self.by.get(service, ())))
+
+    def shares(self, service: str) -> frozenset[Thing]:
+        return frozenset(self.by.get(service, ()))
+
+    def uses(self, since: datetime) -> Mapping[Thing, Use]:
+        return self.used
+
+    def one_path(self, service: str) -> Cause | None:
+        return self.paths.get(service)
 
     def own_faults(self) -> Mapping[str, OwnFault]:
         return self.faults
