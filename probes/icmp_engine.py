@@ -1,8 +1,10 @@
 """Echoes for thousands of targets through one socket a flow: raw where allowed, the kernel's ping sockets otherwise.
 
-No task and no thread for an echo: a timer sends, one reader takes in everything that came. The round-trip time is
-the monotonic time since sending, less the time the reply lay in the socket buffer by the kernel's own stamp; so a busy
-loop of ours does not look like a slow network, and a stepped wall clock spoils nothing.
+No task and no thread for an echo: a timer sends, one reader takes in everything that came. The round-trip time is the
+difference of two stamps of the kernel's, made when the driver took the request and when the reply came in; so neither
+a busy loop of ours nor the way through our own host looks like a slow network. Where the kernel gives no stamp of
+sending, our own clock just before the call serves; where the wall clock, by which the kernel stamps, was set
+meanwhile, only the monotonic one counts.
 
 Source: RFC 792 and RFC 4443; raw(7), icmp(7) and socket(7) of the Linux manual for stamps, filters and error queues.
 """
@@ -13,6 +15,7 @@ import asyncio
 import errno
 import ipaddress
 import secrets
+import select
 import socket
 import struct
 import sys
@@ -25,18 +28,28 @@ from probes import icmp_packet
 from probes.icmp_socket import (
     IPV6_HOPLIMIT,
     SO_MEMINFO,
+    SO_TIMESTAMPING_NEW,
     SO_TIMESTAMPNS_NEW,
     Flow,
     open_flow,
+    stamp_both_ways,
 )
-from probes.net import SocketAddress, queued_errors
+from probes.net import ERROR_NOTES, SocketAddress, offender
 
 _HOP_MESSAGES: Final = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, IPV6_HOPLIMIT)}
+_STAMP_KINDS: Final = (SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW)  # both begin with the stamp that the kernel made
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # linux/errqueue.h
+_ERROR_QUEUE: Final = socket.MSG_ERRQUEUE
+_SAID_BY_STAMP: Final = 4  # SO_EE_ORIGIN_TIMESTAMPING
+_NOTES_BYTES: Final = 160
+_QUEUE_NOTES_BYTES: Final = 256
 _TIMESPEC: Final = struct.Struct("=qq")
 _MEMORY_INFO: Final = struct.Struct("=9I")  # sock_diag.h: the last is SK_MEMINFO_DROPS
 
 _READS_AT_ONCE: Final = 512  # chosen: one wake-up may not hold the loop longer than some 5 ms
 _LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a late answer can be told from none
+_MISSES: Final = 64  # chosen: stamps in a row that were not there at once, after which they are waited for instead
+_STAMP_LATEST_NS: Final = 1_000_000_000  # chosen: a stamp of sending this long after the call is none of that call
 _CLOCK_STEP_NS: Final = 2_000_000  # chosen: slewing is at most 0.5 ms a second (adjtimex(2)), so more is a step
 
 
@@ -67,14 +80,38 @@ class Outcome:
 class _Sent:
     """One echo under way, or lost and remembered for a while."""
 
-    __slots__ = ("index", "offset_ns", "packet", "round", "sent_ns")
+    __slots__ = ("body", "index", "number", "offset_ns", "round", "sent_ns", "wall_ns")
 
-    def __init__(self, of: _Round, index: int, packet: bytes) -> None:
+    def __init__(self, of: _Round, index: int, body: bytes) -> None:
         self.round = of
         self.index = index
-        self.packet = packet
+        self.body = body  # the payload, as it must come back
+        self.number = -1  # the kernel's, of its stamp of sending; -1 when none is due
         self.sent_ns = time.monotonic_ns()
-        self.offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - self.sent_ns
+        self.wall_ns = time.clock_gettime_ns(time.CLOCK_REALTIME)  # ours, until the kernel's stamp of sending is there
+        self.offset_ns = self.wall_ns - self.sent_ns
+
+
+class _Came(NamedTuple):
+    """A reply as it was read, and when the reading began."""
+
+    notes: list[tuple[int, int, bytes]]
+    source: str
+    hops: int | None
+    now_ns: int
+    wall_ns: int
+
+
+def _rtt_ns(echo: _Sent, came: _Came, stamp_ns: int | None) -> int:
+    """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""
+    now_ns, wall_ns = came.now_ns, came.wall_ns
+    if stamp_ns is None or stamp_ns > wall_ns:
+        # It came while others were read.
+        now_ns, wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+    if stamp_ns is None or abs(wall_ns - now_ns - echo.offset_ns) > _CLOCK_STEP_NS:
+        return now_ns - echo.sent_ns
+    rtt_ns = stamp_ns - echo.wall_ns
+    return rtt_ns if 0 < rtt_ns <= now_ns - echo.sent_ns else now_ns - echo.sent_ns
 
 
 class _Round:
@@ -179,7 +216,16 @@ class _Link:
         self._read_bytes = 2048
         self._sock, self._raw = open_flow(flow, self._ident)
         self._with_header = self._raw and flow.family == socket.AF_INET
-        loop.add_reader(self._sock, self.read)
+        self._reply_head = bytes((icmp_packet.ECHO_REPLY[flow.version], 0))
+        self._stamping = stamp_both_ways(self._sock)
+        self._stamp_number = 0  # of the next packet sent
+        self._unstamped: dict[int, _Sent] = {}  # by that number: sent, and the stamp not seen yet
+        self._misses = 0
+        # A stamp or an ICMP error in the error queue counts as an error of the socket, at which uvloop's reader gives
+        # up for good (libuv, uv__poll_io). Asked through an epoll of its own, it is a reason to read like any other.
+        self._ready = select.epoll()
+        self._ready.register(self._sock, select.EPOLLIN)
+        loop.add_reader(self._ready, self.read)
 
     def maker(self, size_bytes: int) -> icmp_packet.EchoMaker:
         """Return the maker of echoes with this payload."""
@@ -203,21 +249,41 @@ class _Link:
         """
         serial = self._next_serial()
         seq = serial & 0xFFFF
-        echo = _Sent(of, index, maker.make(serial))
+        packet = maker.make(serial)
+        echo = _Sent(of, index, packet[icmp_packet.HEADER_BYTES :])
         self._sent[seq] = echo
         try:
-            try:
-                self._sock.sendto(echo.packet, of.plan.to)
-            except OSError:
-                if self._raw:
-                    raise
-                # A ping socket hands an earlier echo's ICMP error to the next call: take it in, then try again.
-                self._read_errors()
-                self._sock.sendto(echo.packet, of.plan.to)
+            self._hand_over(packet, of.plan.to)
         except OSError:
             del self._sent[seq]
             raise
+        if self._stamping:
+            self._expect_stamp(echo)
         return seq
+
+    def _hand_over(self, packet: bytes, to: SocketAddress) -> None:
+        try:
+            self._sock.sendto(packet, to)
+        except OSError:
+            if self._stamping:
+                # Whether the kernel counted this one differs between versions: count anew.
+                self._read_errors()
+                self._unstamped.clear()
+                self._stamping, self._stamp_number = stamp_both_ways(self._sock), 0
+            if self._raw:
+                raise
+            # A ping socket hands an earlier echo's ICMP error to the next call: take it in, then try again.
+            self._read_errors()
+            self._sock.sendto(packet, to)
+
+    def _expect_stamp(self, echo: _Sent) -> None:
+        """Take the kernel's stamp of the sending just done, or note that it is still to come."""
+        echo.number = self._stamp_number
+        self._unstamped[echo.number] = echo
+        self._stamp_number = (echo.number + 1) & 0xFFFFFFFF
+        if self._misses < _MISSES:
+            self._read_errors(1)
+            self._misses = self._misses + 1 if echo.number in self._unstamped else 0
 
     def _next_serial(self) -> int:
         for _ in range(0x10000):
@@ -229,42 +295,49 @@ class _Link:
 
     def read(self) -> None:
         """Take in every packet that has come, up to a bound; the loop calls again while there are more."""
+        if self._unstamped or not self._raw:
+            self._read_errors()  # stamps first: the replies below are measured from them
+        now_ns, wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+        receive, read_bytes, with_header, head = (
+            self._sock.recvmsg,
+            self._read_bytes,
+            self._with_header,
+            self._reply_head,
+        )
         for _ in range(_READS_AT_ONCE):
             try:
-                packet, notes, _flags, source = self._sock.recvmsg(self._read_bytes, 128)
+                packet, notes, _flags, source = receive(read_bytes, _NOTES_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:  # a ping socket's pending error; what it is about stands in the error queue
                 self._read_errors()
                 continue
-            parsed = icmp_packet.parse(self.flow.version, packet, ip_header=self._with_header)
+            begin = (packet[0] & 0x0F) * 4 if with_header else 0
+            if packet[begin : begin + 2] == head:
+                seq = int.from_bytes(packet[begin + 6 : begin + 8], "big")
+                echo = self._sent.get(seq)
+                # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
+                if echo is not None and packet[begin + icmp_packet.HEADER_BYTES :] == echo.body:
+                    self._replied(
+                        seq, echo, _Came(notes, source[0], packet[8] if with_header else None, now_ns, wall_ns)
+                    )
+                continue
+            parsed = icmp_packet.parse(self.flow.version, packet, ip_header=with_header)
             if isinstance(parsed, icmp_packet.Refused):
                 self._refused(parsed, source[0])
-            elif parsed is not None and parsed.reply:
-                self._replied(parsed, notes, source[0])
 
-    def _replied(self, reply: icmp_packet.Echo, notes: list[tuple[int, int, bytes]], source: str) -> None:
-        echo = self._sent.get(reply.seq)
-        # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
-        if echo is None or reply.body != echo.packet[icmp_packet.HEADER_BYTES :]:
-            return
+    def _replied(self, seq: int, echo: _Sent, came: _Came) -> None:
         if echo.round.done.done():
-            self._late_reply(reply.seq, echo)
+            self._late_reply(seq, echo)
             return
-        now_ns = time.monotonic_ns()
-        offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - now_ns
-        hops = reply.hops
-        waited_ns = 0
-        for level, kind, data in notes:
-            if kind == SO_TIMESTAMPNS_NEW and level == socket.SOL_SOCKET:
-                seconds, nanoseconds = _TIMESPEC.unpack(data)
-                waited_ns = now_ns + offset_ns - (seconds * 1_000_000_000 + nanoseconds)
+        stamp_ns, hops = None, came.hops
+        for level, kind, data in came.notes:
+            if kind in _STAMP_KINDS and level == socket.SOL_SOCKET:
+                seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                stamp_ns = seconds * 1_000_000_000 + nanoseconds
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
-        elapsed_ns = now_ns - echo.sent_ns
-        if abs(offset_ns - echo.offset_ns) > _CLOCK_STEP_NS or not 0 <= waited_ns < elapsed_ns:
-            waited_ns = 0  # the wall clock was set meanwhile: only the monotonic clock counts
-        echo.round.answered(echo.index, (elapsed_ns - waited_ns) / 1e9, source, hops)
+        echo.round.answered(echo.index, _rtt_ns(echo, came, stamp_ns) / 1e9, came.source, hops)
 
     def _late_reply(self, seq: int, echo: _Sent) -> None:
         del self._sent[seq]
@@ -277,20 +350,40 @@ class _Link:
         if echo is None or (self._raw and error.ident != self._ident):
             return
         quoted = error.body[: icmp_packet.LEAST_PAYLOAD_BYTES]
-        own = echo.packet[icmp_packet.HEADER_BYTES :]
-        if not own.startswith(quoted) or not _same_address(error.to, echo.round.plan.to[0]):
+        if not echo.body.startswith(quoted) or not _same_address(error.to, echo.round.plan.to[0]):
             return
         if not echo.round.done.done() and echo.round.outcome.rtts_s[echo.index] is None:
             del self._sent[error.seq]
             echo.round.refused(router, icmp_packet.reason(self.flow.version, error))
 
-    def _read_errors(self) -> None:
-        for error in queued_errors(self._sock, limit=_READS_AT_ONCE):
-            if len(error.quoted) >= icmp_packet.HEADER_BYTES:
-                seq = int.from_bytes(error.quoted[6:8], "big")
-                body = error.quoted[icmp_packet.HEADER_BYTES :]
-                refused = icmp_packet.Refused(error.type, error.code, error.info, 0, seq, error.to, body)
-                self._refused(refused, error.who)
+    def _read_errors(self, most: int = _READS_AT_ONCE) -> None:
+        """Take in stamps of sending, and the ICMP errors that a ping socket has queued."""
+        for _ in range(most):
+            try:
+                quoted, notes, _flags, to = self._sock.recvmsg(
+                    0 if self._raw else 2048, _QUEUE_NOTES_BYTES, _ERROR_QUEUE
+                )
+            except OSError:
+                return
+            stamp_ns = 0
+            for level, kind, data in notes:
+                if level == socket.SOL_SOCKET:
+                    if kind in _STAMP_KINDS:
+                        seconds, nanoseconds = _TIMESPEC.unpack_from(data)
+                        stamp_ns = seconds * 1_000_000_000 + nanoseconds
+                elif (level, kind) in ERROR_NOTES and len(data) >= _EXTENDED_ERROR.size:
+                    _, origin, icmp_type, code, _, info, number = _EXTENDED_ERROR.unpack_from(data)
+                    if origin == _SAID_BY_STAMP:
+                        self._stamped(number, stamp_ns)
+                    elif len(quoted) >= icmp_packet.HEADER_BYTES:
+                        seq, body = int.from_bytes(quoted[6:8], "big"), quoted[icmp_packet.HEADER_BYTES :]
+                        refused = icmp_packet.Refused(icmp_type, code, info, 0, seq, to[0] if to else "", body)
+                        self._refused(refused, offender(data[_EXTENDED_ERROR.size :]))
+
+    def _stamped(self, number: int, stamp_ns: int) -> None:
+        echo = self._unstamped.pop(number, None)
+        if echo is not None and 0 <= stamp_ns - echo.wall_ns < _STAMP_LATEST_NS:
+            echo.wall_ns = stamp_ns
 
     def release(self, of: _Round) -> None:
         """Forget a round's echoes that need no more care, and close a retired socket with its last round."""
@@ -299,6 +392,7 @@ class _Link:
             echo = self._sent.get(seq)
             if echo is None or echo.round is not of:
                 continue
+            self._unstamped.pop(echo.number, None)
             if rtt_s is None:
                 self._lost.append((seq, echo))
             else:
@@ -315,7 +409,8 @@ class _Link:
         if self._sock.fileno() < 0:
             return
         if not self.loop.is_closed():
-            self.loop.remove_reader(self._sock)
+            self.loop.remove_reader(self._ready)
+        self._ready.close()
         self._sock.close()
         for one in tuple(self.rounds):
             one.done.cancel()

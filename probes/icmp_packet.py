@@ -20,7 +20,7 @@ IPV6_HEADER_BYTES: Final = 40
 
 _HEADER: Final = struct.Struct("!BBHHH")
 _TAIL: Final = struct.Struct("!IH")  # serial, balance
-_ECHO_REPLY: Final = {4: 0, 6: 129}
+ECHO_REPLY: Final = {4: 0, 6: 129}
 _ECHO_REQUEST: Final = {4: 8, 6: 128}
 _ERROR_TYPES: Final = {4: frozenset({3, 11, 12}), 6: frozenset({1, 2, 3, 4})}
 
@@ -88,7 +88,7 @@ def checksum(data: bytes) -> int:
 
 def encode(version: int, echo: Echo) -> bytes:
     """Return an echo as an ICMP message, without IP header; version 6 leaves the checksum to the kernel."""
-    kind = (_ECHO_REPLY if echo.reply else _ECHO_REQUEST)[version]
+    kind = (ECHO_REPLY if echo.reply else _ECHO_REQUEST)[version]
     bare = _HEADER.pack(kind, 0, 0, echo.ident, echo.seq) + echo.body
     if version == 6:
         return bare
@@ -133,7 +133,7 @@ def parse(version: int, packet: bytes, *, ip_header: bool) -> Echo | Refused | N
     if len(packet) < HEADER_BYTES:
         return None
     kind, code, _, ident, seq = _HEADER.unpack_from(packet)
-    if kind == _ECHO_REPLY[version] and code == 0:
+    if kind == ECHO_REPLY[version] and code == 0:
         return Echo(True, ident, seq, packet[HEADER_BYTES:], hops)
     if kind in _ERROR_TYPES[version]:
         mtu = _mtu(version, kind, code, packet)

@@ -19,8 +19,16 @@ from probes.net import bind_to_path, queue_errors
 # Linux's numbers; the socket module of Python 3.11 lacks the names. asm-generic/socket.h, linux/in.h, linux/in6.h.
 SO_MEMINFO: Final = 55
 SO_TIMESTAMPNS_NEW: Final = 64  # 64-bit seconds on every architecture
+SO_TIMESTAMPING_NEW: Final = 65  # likewise
 IPV6_HOPLIMIT: Final = 52
 _SO_ATTACH_FILTER: Final = 26
+# linux/net_tstamp.h: stamp in software what is sent and what comes, number what is sent, give back no copy of it.
+_TX_SOFTWARE: Final = 1 << 1
+_RX_SOFTWARE: Final = 1 << 3
+_SOFTWARE: Final = 1 << 4
+_OPT_ID: Final = 1 << 7
+_OPT_TSONLY: Final = 1 << 11
+_BOTH_WAYS: Final = _TX_SOFTWARE | _RX_SOFTWARE | _SOFTWARE | _OPT_ID | _OPT_TSONLY
 _IP_RECVTTL: Final = 12
 _IP_MTU_DISCOVER: Final = 10
 _IPV6_MTU_DISCOVER: Final = 23
@@ -70,6 +78,21 @@ def open_flow(flow: Flow, ident: int) -> tuple[socket.socket, bool]:
         sock.close()
         raise
     return sock, raw
+
+
+def stamp_both_ways(sock: socket.socket) -> bool:
+    """Let the kernel stamp what is sent as well as what comes, numbering what is sent from 0 on; False if it cannot.
+
+    The stamp of a packet sent is put into the socket's error queue when the driver takes the packet: on most ways
+    before the call that sends returns. Called again, the numbers begin anew.
+    """
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING_NEW, 0)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPING_NEW, _BOTH_WAYS)
+        sock.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 0)  # two notes of one moment cost twice
+    except OSError:
+        return False
+    return True
 
 
 def _set_up_v4(sock: socket.socket, flow: Flow, raw: bool) -> None:

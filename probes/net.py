@@ -52,7 +52,7 @@ _SAID_BY_NETWORK: Final = frozenset(
 # Linux's numbers; the socket module of Python 3.11 lacks the names. linux/in.h, linux/in6.h, linux/errqueue.h.
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
-_ERROR_NOTES: Final = {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}
+ERROR_NOTES: Final = {(socket.IPPROTO_IP, _IP_RECVERR), (socket.IPPROTO_IPV6, _IPV6_RECVERR)}
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # struct sock_extended_err
 
 
@@ -351,13 +351,13 @@ def queued_errors(sock: socket.socket, limit: int = 16) -> Iterator[QueuedError]
         except OSError:
             return
         for level, kind, data in notes:
-            if (level, kind) in _ERROR_NOTES and len(data) >= _EXTENDED_ERROR.size:
+            if (level, kind) in ERROR_NOTES and len(data) >= _EXTENDED_ERROR.size:
                 _, _, icmp_type, code, _, info, _ = _EXTENDED_ERROR.unpack_from(data)
-                who = _offender(data[_EXTENDED_ERROR.size :])
+                who = offender(data[_EXTENDED_ERROR.size :])
                 yield QueuedError(icmp_type, code, info, who, to[0] if to else "", quoted)
 
 
-def _offender(sockaddr: bytes) -> str:
+def offender(sockaddr: bytes) -> str:
     """Read the address of who sent an ICMP error, a sockaddr behind the extended error; empty when nobody is named."""
     family = int.from_bytes(sockaddr[:2], sys.byteorder)
     if family == socket.AF_INET and len(sockaddr) >= 8:
