@@ -82,6 +82,12 @@ _OWN_FAULTS: Final[dict[str, Words]] = {
     "near": ("cổng mạng nội bộ", "local gateway"),
     "far": ("đường truyền Internet", "Internet uplink"),
     "local": ("máy giám sát", "monitoring host"),
+    "resolver": ("phân giải tên miền (DNS) của trạm đo", "the monitor's resolver"),
+    "descriptors": ("máy giám sát hết mô tả tệp", "file descriptors used up"),
+    "sockets": ("máy giám sát hết socket hoặc cổng", "sockets used up"),
+    "stall": ("phần mềm đo bị đứng", "the monitor stood still"),
+    "suspend": ("máy giám sát bị tạm ngủ", "the host was suspended"),
+    "clock-step": ("đồng hồ máy giám sát bị chỉnh", "the host's clock was set"),
 }
 
 _OWN_SENTENCES: Final[dict[str, Words]] = {
@@ -97,12 +103,39 @@ _OWN_SENTENCES: Final[dict[str, Words]] = {
         "Chính máy giám sát gặp trục trặc (card mạng, phân giải tên miền, đồng hồ hoặc quá tải).",
         "The monitoring host itself is in trouble (network card, resolver, clock or overload).",
     ),
+    "resolver": (
+        "Máy chủ phân giải tên miền (DNS) mà trạm đo dùng không trả lời: những gì đo theo tên đều không đo được.",
+        "The resolver that the monitor uses gives no answer: nothing that goes by a name can be measured.",
+    ),
+    "descriptors": (
+        "Phần mềm giám sát đã dùng hết số tệp và kết nối được phép mở (file descriptor).",
+        "The monitor has used up the files and connections it may have open (file descriptors).",
+    ),
+    "sockets": (
+        "Nhân hệ điều hành của máy giám sát không còn socket, cổng hoặc bộ đệm mạng để cấp.",
+        "The kernel of the monitoring host has no socket, port or network buffer left.",
+    ),
+    "stall": (
+        "Phần mềm giám sát bị đứng: bị dừng, máy quá tải hoặc đĩa không đáp ứng.",
+        "The monitor stood still: it was stopped, the host was overloaded, or a disk did not answer.",
+    ),
+    "suspend": (
+        "Máy giám sát bị tạm ngủ hoặc bị tạm dừng trên nền ảo hóa.",
+        "The monitoring host was suspended.",
+    ),
+    "clock-step": (
+        "Đồng hồ của máy giám sát bị chỉnh. Phần giờ bị nhảy qua, hoặc bị lặp lại, không được tính cho dịch vụ nào.",
+        "The clock of the monitoring host was set. The time jumped over, or gone through twice, is counted for nobody.",
+    ),
 }
 _GAPS: Final[dict[str, Words]] = {  # why a check was not observed: the causes of monitor.model.Gap
     "off": ("phần mềm giám sát không chạy", "the monitor was not running"),
     "own-fault": ("trạm đo mất kết nối", "the monitor was cut off"),
     "local": ("trạm đo không thực hiện được phép đo", "we could not measure"),
     "missed": ("bỏ lỡ lượt đo", "measurements were missed"),
+    "stall": ("phần mềm giám sát bị đứng", "the monitor stood still"),
+    "suspend": ("máy giám sát bị tạm ngủ", "the host was suspended"),
+    "clock-step": ("đồng hồ máy giám sát bị chỉnh", "the host's clock was set"),
     "removed": ("không còn trong cấu hình", "no longer in the configuration"),
 }
 
@@ -152,13 +185,35 @@ def gap_phrase(cause: str, lang: Language = Language.VI) -> str:
 
 
 def own_fault_word(cause: str, lang: Language = Language.VI) -> str:
-    """Return which part of our own side is at fault, in two or three words, for a subject line."""
-    return pick(_OWN_FAULTS.get(cause, _OWN_UNNAMED), lang)
+    """Return which part of our own side is at fault, in a few words, for a subject line."""
+    kind, _, figure = cause.partition(" ")
+    moved = f" {_moved(figure, lang)}" if figure else ""
+    return pick(_OWN_FAULTS.get(kind, _OWN_UNNAMED), lang) + moved
 
 
 def own_fault_sentence(cause: str, lang: Language = Language.VI) -> str:
-    """Return what is wrong on our own side. Args: cause: near, far or local."""
-    return pick(_OWN_SENTENCES.get(cause, _OWN_UNNAMED_SENTENCE), lang)
+    """Return what is wrong on our own side.
+
+    Args:
+        cause: near, far, a part of our host or a kind of lapse; a clock's step with how far it went, in seconds.
+        lang: the language.
+    """
+    kind, _, figure = cause.partition(" ")
+    sentence = pick(_OWN_SENTENCES.get(kind, _OWN_UNNAMED_SENTENCE), lang)
+    if not figure:
+        return sentence
+    first, dot, rest = sentence.partition(". ")
+    return f"{first} {_moved(figure, lang)}{dot}{rest}"
+
+
+def _moved(figure: str, lang: Language) -> str:
+    """Return how far and which way a clock was moved: `tới 1 giờ`, `lùi 1 giờ`."""
+    try:
+        seconds = float(figure)
+    except ValueError:
+        return one_line(figure)
+    lasted = duration_words(abs(seconds), lang)
+    return pick((f"lùi {lasted}", f"back by {lasted}") if seconds < 0 else (f"tới {lasted}", f"on by {lasted}"), lang)
 
 
 def cause_sentence(cause: str, lang: Language = Language.VI) -> str:

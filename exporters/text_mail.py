@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from config.plan import Language, SitePlan
-from exporters import text
+from exporters import text, text_cause
 from exporters.text import Words, pick
 from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
 from probes.base import one_line
@@ -109,6 +109,9 @@ class _Writer:
         self.to = to
         self.own = notice.service == OWN_FAULT
         self.name = one_line(notice.service_name or notice.service)
+        if notice.members and notice.why is not None:
+            what = text_cause.subject_words(notice.why, notice.why_name, self.lang)
+            self.name = f"{text_cause.count_words(len(notice.members), self.lang)} ({what})"
 
     def say(self, vi: str, en: str) -> str:
         return pick((vi, en), self.lang)
@@ -135,24 +138,39 @@ class _Writer:
             end = text.brief_time(self.n.ended_at or self.n.at, self.n.at, self.tz)
             tail = self.say(f"lúc {end} (sau {self.lasted()})", f"at {end} (after {self.lasted()})")
             return f"{self.headline()} {tail}"
+        if self.n.kind is EventKind.CORRECTED:
+            return self.headline()
+        if self.n.kind is EventKind.PASSED:
+            end = text.brief_time(self.n.ended_at or self.n.at, self.n.at, self.tz)
+            return f"{self.headline()} {self.say(f'từ {since} đến {end}', f'from {since} to {end}')}"
         tail = self.say(f"từ {since}", f"since {since}")
-        worse = self.say("NẶNG HƠN, ", "WORSE, ") if self.n.kind is EventKind.WORSENED else ""
-        return f"{worse}{self.headline()} {tail}"
+        worse = {EventKind.WORSENED: ("NẶNG HƠN, ", "WORSE, "), EventKind.SPREAD: ("LAN RỘNG, ", "SPREADING, ")}
+        return f"{pick(worse.get(self.n.kind, ('', '')), self.lang)}{self.headline()} {tail}"
 
     def headline(self) -> str:
         if self.n.kind is EventKind.TEST:
             return self.say("THƯ THỬ KÊNH CẢNH BÁO", "TEST OF THE ALERTS")
         if self.own:
-            where = text.own_fault_word(self.n.cause, self.lang)
-            where += f" ({self.name})" if self.n.service_name else ""  # one uplink of several
-            if self.n.kind is EventKind.RECOVERED:
-                return self.say(f"TRẠM ĐO ĐÃ HOẠT ĐỘNG TRỞ LẠI: {where}", f"MONITOR CAN SEE AGAIN: {where}")
-            if self.n.cause == "local":
-                return self.say(f"TRẠM ĐO GẶP TRỤC TRẶC: {where}", f"MONITOR IN TROUBLE: {where}")
-            return self.say(f"TRẠM ĐO MẤT KẾT NỐI: {where}", f"MONITOR CUT OFF: {where}")
+            return self._own_headline()
         if self.n.kind is EventKind.RECOVERED:
             return self.say(f"ĐÃ THÔNG SUỐT: {self.name}", f"RECOVERED: {self.name}")
+        if self.n.kind is EventKind.PARTLY:
+            back = f"{len(self.n.members) - len(self.n.still)}/{self.name}"
+            return self.say(f"THÔNG MỘT PHẦN: {back}", f"PARTLY RECOVERED: {back}")
         return f"{self.state().upper()}: {self.name}"
+
+    def _own_headline(self) -> str:
+        where = text.own_fault_word(self.n.cause, self.lang)
+        where += f" ({self.name})" if self.n.service_name else ""  # one uplink of several
+        if self.n.kind is EventKind.CORRECTED:
+            return self.say(f"ĐÍNH CHÍNH: tin đã báo là do lỗi phía trạm đo, {where}", f"CORRECTION: {where}")
+        if self.n.kind is EventKind.PASSED:
+            return self.say(f"LỖI PHÍA TRẠM ĐO, ĐÃ HẾT: {where}", f"MONITOR WAS IN TROUBLE, NOW OVER: {where}")
+        if self.n.kind is EventKind.RECOVERED:
+            return self.say(f"TRẠM ĐO ĐÃ HOẠT ĐỘNG TRỞ LẠI: {where}", f"MONITOR CAN SEE AGAIN: {where}")
+        if self.n.cause not in ("near", "far", ""):
+            return self.say(f"TRẠM ĐO GẶP TRỤC TRẶC: {where}", f"MONITOR IN TROUBLE: {where}")
+        return self.say(f"TRẠM ĐO MẤT KẾT NỐI: {where}", f"MONITOR CUT OFF: {where}")
 
     def lead(self) -> str:
         if self.n.kind is EventKind.TEST:
@@ -163,6 +181,17 @@ class _Writer:
             )
         if self.own:
             return self._own_lead()
+        if self.n.kind is EventKind.PARTLY:
+            still = ", ".join(map(one_line, self.n.still))
+            return self.say(
+                f"Một phần đã thông suốt trở lại; vẫn chưa thông: {still}.",
+                f"Some are back; still not: {still}.",
+            )
+        if self.n.kind is EventKind.SPREAD:
+            return self.say(
+                f"Sự cố đã lan rộng: nay {self.name} {text.state_clause(self.n.state, self.lang)}.",
+                f"The trouble has spread: {self.name} {_are(text.state_clause(self.n.state, self.lang))} now.",
+            )
         if self.n.kind is EventKind.RECOVERED:
             return self.say(
                 f"{self.name} đã thông suốt trở lại sau {self.lasted()}.",
@@ -176,6 +205,20 @@ class _Writer:
         return f"{self.name} {text.state_clause(self.n.state, self.lang)}."
 
     def _own_lead(self) -> str:
+        if self.n.kind is EventKind.CORRECTED:
+            return self.say(
+                "Tin đã gửi dưới đây không đúng: lỗi ở phía trạm đo, bắt đầu trước khi tin được gửi. Thời gian đó được "
+                "ghi “không có số liệu” và không tính là dịch vụ bị gián đoạn. Đề nghị báo lại cho những nơi đã được "
+                "thông báo theo tin này.",
+                "What was told below is not so: the fault was ours and had begun before. That time counts as not "
+                "observed, not as an outage. Please tell whoever was told of it.",
+            )
+        if self.n.kind is EventKind.PASSED:
+            return self.say(
+                "Lỗi ở phía trạm đo, nay đã hết; không phải sự cố của dịch vụ. Khoảng giờ nêu dưới đây được ghi “không "
+                "có số liệu”, không tính là dịch vụ bị gián đoạn.",
+                "The fault was ours and is over. The time given below counts as not observed, not as an outage.",
+            )
         if self.n.kind is EventKind.RECOVERED:
             return self.say(
                 f"Trạm đo đã hoạt động bình thường trở lại sau {self.lasted()}. Trong khoảng thời gian đó không có "
@@ -194,7 +237,16 @@ class _Writer:
         people = _Part(self.say("Người nhận thư này", "Who gets this"), lines=_plain(self.to))
         if self.n.kind is EventKind.TEST:
             return (_Part("", rows=self._when()), people)
-        return (_Part("", rows=self._when()), self._evidence(), self._blame(), self._affected(), people)
+        hit = self._members()
+        return (
+            _Part("", rows=self._when()),
+            self._why(),
+            hit,
+            self._evidence(),
+            self._blame(),
+            self._affected(),
+            people,
+        )
 
     def _when(self) -> tuple[tuple[str, str], ...]:
         at, since = text.local_time(self.n.at, self.tz), text.local_time(self.n.since, self.tz)
@@ -203,13 +255,16 @@ class _Writer:
         if self.n.kind is EventKind.TEST:
             return (site, (self.say("Lập lúc", "Made at"), f"{at} ({zone})"))
         what: tuple[tuple[str, str], ...] = ()
-        if not self.own:
+        if self.n.members:
+            sure = text_cause.certainty_word(self.n.why.certainty, self.lang) if self.n.why else ""
+            what = ((self.say("Mức chắc chắn", "Certainty"), sure),)
+        elif not self.own:
             what = ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
         elif self.n.service_name:
             what = ((self.say("Đường truyền", "Uplink"), self.name),)
         began = ((self.say("Bắt đầu", "Began"), f"{self._no_later()}{since} ({zone})"),)
         rest: tuple[tuple[str, str], ...]
-        if self.n.kind is EventKind.RECOVERED:
+        if self.n.kind in (EventKind.RECOVERED, EventKind.PASSED):
             end = text.local_time(self.n.ended_at or self.n.at, self.tz)
             rest = (
                 (self.say("Kết thúc", "Ended"), end),
@@ -239,6 +294,25 @@ class _Writer:
         if not self.n.begin_unseen:
             return ""
         return self.say("trước khi bắt đầu theo dõi; muộn nhất ", "before it was watched; no later than ")
+
+    def _why(self) -> _Part:
+        """Say why several services fail, or one by one path only."""
+        if self.n.why is None:
+            return _Part("")
+        sentence = text_cause.why_sentence(self.n.why, self.n.why_name, self.lang)
+        return _Part(self.say("Nguyên nhân", "Cause"), lines=_plain([sentence]))
+
+    def _members(self) -> _Part:
+        still = set(self.n.still)
+        ended = self.n.kind is EventKind.RECOVERED
+        lines = [
+            f"{one_line(name)}: {self.say('chưa thông', 'not back')}"
+            if name in still and not ended
+            else f"{one_line(name)}: {self.say('đã thông suốt', 'back')}"
+            for name in self.n.members[:NAMES_LIMIT]
+        ]
+        more = self._more(len(self.n.members) - NAMES_LIMIT)
+        return _Part(self.say("Các dịch vụ trong sự cố này", "Services in this incident"), lines=_plain(lines) + more)
 
     def _evidence(self) -> _Part:
         shown = tuple(self._evidence_line(e) for e in self.n.evidence[:EVIDENCE_LIMIT])
@@ -324,6 +398,11 @@ _ADVICE_HOST: Final[Words] = (
     "Đề nghị kiểm tra máy chạy phần mềm giám sát: card mạng, DNS, đồng hồ, tải của máy.",
     "Please check the host the monitor runs on: network card, DNS, clock, load.",
 )
+
+
+def _are(clause: str) -> str:
+    """Turn `is down` into `are down`, behind a number of services."""
+    return "are" + clause.removeprefix("is")
 
 
 def _own_advice(cause: str) -> Words:

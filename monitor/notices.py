@@ -102,8 +102,10 @@ class Notices:
 
     def of_ourselves(self, incident: Incident, kind: EventKind, scene: Witnesses, now: datetime) -> Notice:
         """Write what is told of our own fault."""
-        blind = (s.name for s in self._plan.services if scene.state(s.id) is State.UNKNOWN)
+        blind = [s.name for s in self._plan.services if scene.state(s.id) is State.UNKNOWN]
         lines, _, _ = scene.references()
+        if kind is EventKind.PASSED:
+            lines, blind = (), []  # what is so now says nothing of what is over
         return replace(
             self._blank(incident, kind, scene, now),
             service=OWN_FAULT,

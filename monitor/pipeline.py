@@ -55,8 +55,8 @@ class Pipeline:
     ) -> None:
         """Build a pipeline.
 
-        `request` asks the scheduler for a run of a check after some seconds; `told` wakes the channels; `own_watch` knows
-        when we stood still, slept or had our clock set, and is left out where time is made up.
+        `request` asks the scheduler for a run of a check after some seconds; `told` wakes the channels; `own_watch`
+        knows when we stood still, slept or had our clock set, and is left out where time is made up.
         """
         self._plan = plan
         self._journal = journal

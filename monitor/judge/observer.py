@@ -9,10 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Final
 
 from monitor.model import State
+
+SIGN: Final = timedelta(seconds=60)  # chosen: a reference gone for longer than this was no sign of what followed
 
 
 class Sight(StrEnum):
@@ -98,6 +101,17 @@ def blind_since(witnesses: Sequence[Witness]) -> datetime | None:
     if far and len(far_bad) >= quorum(len(far)):
         found.append(far_bad[quorum(len(far)) - 1])
     return min(found, default=None)
+
+
+def first_sign(witnesses: Sequence[Witness]) -> datetime | None:
+    """Return when the first of the references failed that are lost now, shortly before or with enough of them.
+
+    An uplink seldom fails at once for all: what was believed of a target after the first of them was gone is in doubt.
+    """
+    since = blind_since(witnesses)
+    if since is None:
+        return None
+    return min((at for at in _bad_since(witnesses) if at >= since - SIGN), default=since)
 
 
 def _bad_since(witnesses: Sequence[Witness]) -> list[datetime]:

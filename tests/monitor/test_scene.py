@@ -129,7 +129,7 @@ async def test_a_single_far_reference_convicts_us_only_together_with_half_of_the
 
         assert room.board.own_fault == "far"
         assert room.state("portal") is State.UNKNOWN
-        assert await room.gaps("portal.web") == [(60, None, "own-fault")]
+        assert await room.gaps("portal.web") == [(41, None, "own-fault")]  # nobody saw it well since the first sign
 
 
 async def test_one_failing_far_reference_of_three_convicts_nobody(tmp_path: Path) -> None:
