@@ -29,6 +29,7 @@ from exporters.web.app import build_app, requests_log
 from monitor.board import Board
 from monitor.journal import Journal, JournalBusyError, JournalError
 from monitor.model import Result
+from monitor.own_watch import OwnWatch
 from monitor.pipeline import Pipeline
 from monitor.scheduler import CONCURRENCY, Scheduler
 from monitor.sealer import Sealer
@@ -79,6 +80,7 @@ class _Parts:
     pipeline: Pipeline
     mail: MailChannel | None
     wake: asyncio.Event
+    own_watch: OwnWatch
 
 
 async def run(
@@ -239,6 +241,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
     tools.put(await _heartbeats(plan))
     scheduler = Scheduler(plan.targets(), results, board, tools, concurrency=_probes_at_once())
+    own_watch = OwnWatch(board)
     pipeline = Pipeline(
         plan,
         journal,
@@ -247,12 +250,13 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
         request=scheduler.request,
         slot_counts=scheduler.take_counts,
         told=wake.set,
+        own_watch=own_watch,
     )
     program = await asyncio.to_thread(program_version)  # looks through the installed packages' files
     recovered = await journal.begin_run(now, plan.digest, program, plan.text)
     await journal.commit(pipeline.resume(recovered, now, reloaded=reloaded), now)
     mail = MailChannel(plan.mail, plan.site, journal, board) if plan.mail else None
-    return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake)
+    return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake, own_watch)
 
 
 async def _heartbeats(plan: Plan) -> Heartbeats:
@@ -327,6 +331,7 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     pacer = asyncio.create_task(parts.scheduler.run(), name="scheduler")
     judge = asyncio.create_task(parts.pipeline.run(), name="pipeline")
     others: list[asyncio.Task[None]] = [_task(_prune(parts), "prune"), _task(_sign_of_life(parts), "watchdog")]
+    others.append(_task(parts.own_watch.run(), "own watch"))
     others.append(_task(Sealer(parts.plan, parts.journal, parts.board).run(), "sealer"))
     if parts.mail is not None:
         others.append(_task(parts.mail.run(parts.wake), "mail"))
