@@ -181,17 +181,8 @@ class _Writer:
             )
         if self.own:
             return self._own_lead()
-        if self.n.kind is EventKind.PARTLY:
-            still = ", ".join(map(one_line, self.n.still))
-            return self.say(
-                f"Một phần đã thông suốt trở lại; vẫn chưa thông: {still}.",
-                f"Some are back; still not: {still}.",
-            )
-        if self.n.kind is EventKind.SPREAD:
-            return self.say(
-                f"Sự cố đã lan rộng: nay {self.name} {text.state_clause(self.n.state, self.lang)}.",
-                f"The trouble has spread: {self.name} {_are(text.state_clause(self.n.state, self.lang))} now.",
-            )
+        if self.n.kind in (EventKind.PARTLY, EventKind.SPREAD):
+            return self._group_lead()
         if self.n.kind is EventKind.RECOVERED:
             return self.say(
                 f"{self.name} đã thông suốt trở lại sau {self.lasted()}.",
@@ -203,6 +194,19 @@ class _Writer:
                 f"The trouble of {self.name} got worse: it {text.state_clause(self.n.state, self.lang)} now.",
             )
         return f"{self.name} {text.state_clause(self.n.state, self.lang)}."
+
+    def _group_lead(self) -> str:
+        if self.n.kind is EventKind.PARTLY:
+            still = ", ".join(map(one_line, self.n.still))
+            return self.say(
+                f"Một phần đã thông suốt trở lại; vẫn chưa thông: {still}.",
+                f"Some are back; still not: {still}.",
+            )
+        clause = text.state_clause(self.n.state, self.lang)
+        return self.say(
+            f"Sự cố đã lan rộng: nay {self.name} {clause}.",
+            f"The trouble has spread: {self.name} {_are(clause)} now.",
+        )
 
     def _own_lead(self) -> str:
         if self.n.kind is EventKind.CORRECTED:

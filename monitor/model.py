@@ -125,7 +125,8 @@ class Cause:
     members: tuple[str, ...]  # ids of the services hit, by when they began; also those that are well again
     of: int = 0  # services that use it, those hit included
     good: int = 0  # checks through it that answered all the same
-    elsewhere: int = 0  # services that do not use it and are well, or other paths to the same that are
+    elsewhere: int = 0  # services that do not use it and are well
+    paths: int = 0  # other paths by which each of the same services is reached
     span_s: float = 0.0  # from the first to the last of their begins
     chance: float = 0.0  # how probable so many would be if each failed by itself
     thread: str = ""  # of the letters that tell of it, where an incident of one service was told before
