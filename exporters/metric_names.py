@@ -11,7 +11,15 @@ from typing import Final, Literal
 
 CHECK_LABELS: Final = ("site", "service", "check", "path", "kind")
 SERVICE_LABELS: Final = ("site", "service", "kind")
-OWN_FAULT_KINDS: Final = ("near", "far", "local")  # each is a series, so that a rule sees 0 and not silence
+OWN_FAULT_KINDS: Final = (
+    "near",
+    "far",
+    "local",
+    "resolver",
+    "descriptors",
+    "sockets",
+)  # each is a series, so that a rule sees 0 and not silence
+LAPSES: Final = ("stall", "suspend", "clock-step")  # likewise
 ALERT_OUTCOMES: Final = ("sent", "retry", "failed", "recipient-refused")  # likewise, for each channel in use
 
 # Declared probe values with a metric of their own; all others are `thongsuot_probe_value`.
@@ -91,6 +99,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "When the certificate ends, in seconds since 1970 UTC.",
     ),
     _counter("probes_total", (*CHECK_LABELS, "fault"), "Finished probes by fault; none is a good answer."),
+    _counter(
+        "untrusted_results_total",
+        CHECK_LABELS,
+        "Finished probes whose times are not to be trusted: this program was late itself meanwhile.",
+    ),
     _counter("slots_total", (*CHECK_LABELS, "end"), "Planned slots by how they ended; none goes uncounted."),
     _gauge("coverage_ratio", CHECK_LABELS, "Share of the last 60 slots that observed the target, 0 to 1."),
     _histogram("slot_lateness_seconds", _SITE, "How much later than planned probes started."),
@@ -103,8 +116,18 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge(
         "own_fault",
         ("site", "kind"),
-        "1 while the fault is ours: near is our own network, far is beyond our uplink, local is this machine.",
+        "1 while the fault is ours: near is our own network, far is beyond our uplink, the others are this machine.",
     ),
+    _counter(
+        "own_lapses_total",
+        ("site", "kind"),
+        "Times in which nothing was observed: stall (we stood still), suspend, clock-step (the clock was set).",
+    ),
+    _counter("own_lapse_seconds_total", ("site", "kind"), "Seconds of them; of steps, how far the clock was moved."),
+    _counter("clock_steps_total", _SITE, "How often the wall clock was set while we ran."),
+    _gauge("clock_synchronised", _SITE, "1 while a program keeps the wall clock in step; absent if we may not ask."),
+    _gauge("clock_error_seconds", _SITE, "Greatest error of the wall clock by the kernel; of worth when synchronised."),
+    _gauge("clock_offset_seconds", _SITE, "What the kernel is slewing away; 0 with a program that slews by itself."),
     _gauge("incidents_open", _SITE, "Incidents that are confirmed and not over, our own faults included."),
     _counter(
         "alerts_total", ("site", "channel", "outcome"), "Tries to tell someone by how they ended; failed is given up."

@@ -18,7 +18,7 @@ from typing import Final, TypeAlias
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector, generate_latest
 
 from config.plan import Target
-from exporters.metric_names import ALERT_OUTCOMES, METRICS, OWN_FAULT_KINDS, VALUE_METRICS
+from exporters.metric_names import ALERT_OUTCOMES, LAPSES, METRICS, OWN_FAULT_KINDS, VALUE_METRICS
 from monitor.board import Board, CheckView, Histogram, ServiceView
 from monitor.model import SlotEnd, State
 from probes.base import Reading
@@ -133,7 +133,26 @@ def _add_monitor(lines: _Lines, board: Board, site: str) -> None:
         if kind:
             value = int(kind == board.own_fault)
             lines["thongsuot_own_fault"].append(f'thongsuot_own_fault{{{site},kind="{escape(kind)}"}} {value}\n')
+    _add_own(lines, board, site)
     _add_alerts(lines["thongsuot_alerts_total"], board, site)
+
+
+def _add_own(lines: _Lines, board: Board, site: str) -> None:
+    """What happened to us, and to our clock."""
+    for kind in LAPSES:
+        count, seconds = board.lapses.get(kind, (0, 0.0))
+        for name, value in (("thongsuot_own_lapses_total", count), ("thongsuot_own_lapse_seconds_total", seconds)):
+            lines[name].append(f'{name}{{{site},kind="{kind}"}} {value!r}\n')
+    steps, _ = board.lapses.get("clock-step", (0, 0.0))
+    lines["thongsuot_clock_steps_total"].append(f"thongsuot_clock_steps_total{{{site}}} {steps}\n")
+    if board.clock is None or board.clock.synchronised is None:
+        return
+    for name, figure in (
+        ("thongsuot_clock_synchronised", int(board.clock.synchronised)),
+        ("thongsuot_clock_error_seconds", board.clock.error_s),
+        ("thongsuot_clock_offset_seconds", board.clock.offset_s),
+    ):
+        lines[name].append(f"{name}{{{site}}} {figure!r}\n")
 
 
 def _add_alerts(lines: list[str], board: Board, site: str) -> None:
@@ -188,6 +207,8 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
     for fault, count in view.faults.items():
         if fault != "none":
             probes.append(f'thongsuot_probes_total{{{labels},fault="{escape(fault)}"}} {count}\n')
+    name = "thongsuot_untrusted_results_total"
+    lines[name].append(f"{name}{{{labels}}} {view.untrusted}\n")
     _add_echoes(lines, labels, view)
     if view.last is not None and view.last.observed:
         _add_reading(lines, labels, view.last.reading)

@@ -51,6 +51,7 @@ class CheckView:
     flapping: bool = False
     faults: dict[str, int] = field(default_factory=dict)  # finished probes by fault, "none" for good
     rtt: Histogram = field(default_factory=lambda: Histogram(RTT_BUCKETS_S))
+    untrusted: int = 0  # finished probes whose times are not to be trusted: our own loop was late
     sent: int = 0  # echoes sent and lost, for checks that count packets
     lost: int = 0
     slots: dict[SlotEnd, int] = field(default_factory=lambda: dict.fromkeys(SlotEnd, 0))

@@ -37,6 +37,8 @@ def pack_body(reading: Reading) -> bytes:
         body["p"] = {k: round(v * 1e6) for k, v in reading.phases.items()}
     if reading.rtts_s:
         body["r"] = [None if r is None else round(r * 1e6) for r in reading.rtts_s]
+    if reading.late_s:
+        body["l"] = round(reading.late_s * 1e6)
     left_out = _FROM_ECHOES if reading.rtts_s else frozenset()
     if values := {k: _short(k, v) for k, v in reading.values.items() if k not in left_out}:
         body["v"] = values

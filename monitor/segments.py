@@ -47,6 +47,7 @@ SCHEMA: Final = pa.schema(
         ("detail", _TEXT),
         *((name, pa.uint32()) for name in _PHASE_COLUMNS),
         ("rtts_us", pa.list_(pa.field("element", pa.uint32()))),
+        ("late_us", pa.uint32()),
         ("numbers", _TEXT),
         ("facts", _TEXT),
         ("state", _TEXT),
@@ -64,6 +65,7 @@ _HEAD: Final = pa.schema(
         ("d", pa.string()),
         ("p", pa.struct([(name, pa.int64()) for name in PHASES])),
         ("r", pa.list_(pa.int64())),
+        ("l", pa.int64()),
     ]
 )
 Row = tuple[int, int, int, int, int, str, str]  # check number, slot, start, attempt, duration, fault, body
@@ -126,6 +128,7 @@ class ResultColumns:
             "fault": self._faults.code(fault),
             "detail": self._details.code(head.column("d").fill_null("").to_pylist()),
             "rtts_us": _echoes(head.column("r").combine_chunks()),
+            "late_us": _bounded(head.column("l").combine_chunks()),
             "numbers": self._numbers.code(numbers),
             "facts": self._facts.code(facts),
         }

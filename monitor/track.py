@@ -26,6 +26,7 @@ def sample_of(result: Result, policy: OutagePolicy) -> Sample:
         return Sample.BAD
     response_s = result.reading.response_s
     slow = policy.slow_over_s is not None and response_s is not None and response_s > policy.slow_over_s
+    slow = slow and result.reading.trusted  # it is we who may have been slow
     return Sample.SLOW if slow or result.reading.warned else Sample.GOOD
 
 
@@ -129,6 +130,7 @@ class Track:
         view.queue_delay_s = None if standing is None else max(standing.queue_s, 0.0)
         name = reading.fault or "none"
         view.faults[name] = view.faults.get(name, 0) + 1
+        view.untrusted += not reading.trusted
         if result.attempt == 0:
             view.recent.append(seen)
         if reading.rtts_s:
@@ -138,7 +140,7 @@ class Track:
                     view.lost += 1
                 else:
                     view.rtt.observe(rtt)
-        elif reading.fault is None:
+        elif reading.fault is None and reading.trusted:
             view.rtt.observe(reading.duration_s)
 
     def witness(self) -> Witness:

@@ -25,11 +25,14 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
+from probes.loop_watch import TICK_S, LoopWatch
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 DETAIL_LIMIT: Final = 200  # characters of a one-line reason; chosen: fits a mail header and a table cell
+TRUSTED_PART: Final = 0.1  # chosen: a time that our own lateness is a greater part of says little of the target
 PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")  # the only names a phase may have
 
 
@@ -277,6 +280,15 @@ class Reading:
     values: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     rtts_s: tuple[float | None, ...] = ()
+    late_s: float = 0.0  # how late our own event loop was meanwhile, at the worst; 0 when not worth a word
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the time is the target's own: our loop was too little late meanwhile to have made it longer.
+
+        Echoes are stamped by the kernel: nothing of ours is in them.
+        """
+        return bool(self.rtts_s) or self.late_s <= max(TICK_S, TRUSTED_PART * self.duration_s)
 
     @property
     def warned(self) -> bool:
@@ -424,6 +436,8 @@ async def measure(
     m = Measurement(timeout_s=timeout_s, path=path, tools=tools, check=check)
     fault: Fault | None = None
     detail = ""
+    watch = tools.of(LoopWatch)
+    entered = watch.enter()
     began = time.perf_counter()
     deadline = asyncio.timeout(timeout_s)
     try:
@@ -442,6 +456,8 @@ async def measure(
     except Exception as exc:  # a bug in a probe must not stop the others; it is logged with its trace
         log.exception("probe %s failed inside", probe.kind)
         fault, detail = Fault.INTERNAL, one_line(f"{type(exc).__name__}: {exc}")
+    finally:
+        late_s = watch.leave(entered)
     duration_s = time.perf_counter() - began
     values = {k: v for k, v in m.values.items() if math.isfinite(v)}
-    return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s))
+    return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s), late_s)

@@ -103,6 +103,8 @@ def reading_json(reading: Reading) -> dict[str, Any]:
         "values": dict(reading.values),
         "facts": dict(reading.facts),
         "rtts_s": list(reading.rtts_s),
+        "late_s": reading.late_s,
+        "trusted": reading.trusted,
     }
 
 

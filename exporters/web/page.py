@@ -23,6 +23,7 @@ CHECKS_SHOWN: Final = 30  # rows in one service; chosen: the worst come first, t
 REASONS_SHOWN: Final = 3  # checks named on a card
 CLOSED_SHOWN: Final = 10
 OPEN_SHOWN: Final = 50
+MEMBERS_SHOWN: Final = 20  # names of services hit by one incident
 RELOAD_S: Final = 15  # without a script
 
 # What has to be looked at first stands first; not knowing is worse than knowing that all is well.
@@ -254,7 +255,9 @@ class _Page:
         sent = len(result.reading.rtts_s)
         words = text.short_duration(median(answered) if answered else result.reading.duration_s, self.lang)
         lost = sent - len(answered)
-        return f"{words}, {self.say('loss')} {lost}/{sent}" if lost else words
+        if lost:
+            return f"{words}, {self.say('loss')} {lost}/{sent}"
+        return words if result.reading.trusted else f"{words} ({self.say('untrusted')})"
 
     # What happened, and below it what stands behind the picture.
 
@@ -290,7 +293,7 @@ class _Page:
         return tag(
             "li",
             tag("span", sign(it.state), text.state_word(it.state, self.lang), class_=f"word {it.state.value}"),
-            tag("b", status.subject_name(self.board, it.subject)),
+            tag("b", status.incident_name(self.board, it)),
             span,
             tag("span", f"#{it.id}", f" · {parent}" if parent else "", class_="facts"),
             self._incident_detail(it),
@@ -298,6 +301,13 @@ class _Page:
         )
 
     def _incident_detail(self, it: Incident) -> Html:
+        if it.cause is not None:
+            names = ", ".join(status.subject_name(self.board, m) for m in it.cause.members[:MEMBERS_SHOWN])
+            more = len(it.cause.members) - MEMBERS_SHOWN
+            rest = self.say("more", n=str(more)) if more > 0 else ""
+            sentence = tag("span", status.why(self.board, it.cause, self.lang), class_="facts")
+            hit = tag("span", f"{self.say('members')}: {names} {rest}".rstrip(), class_="facts")
+            return join((sentence, hit if len(it.cause.members) > 1 else Html("")))
         if status.is_own(it.subject):
             return tag("span", text.own_fault_word(it.detail, self.lang), class_="facts")
         return tag("span", it.detail, class_="tech") if it.detail else Html("")

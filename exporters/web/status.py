@@ -10,10 +10,11 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from config.plan import Language
-from exporters import text
+from exporters import text, text_cause
 from exporters.text_page import label
 from monitor.board import Board, CheckView, ServiceView
-from monitor.model import OWN_FAULT, Incident, Result, State
+from monitor.groups import is_group
+from monitor.model import GROUP, OWN_FAULT, Cause, CauseKind, Incident, Result, State
 
 Json = Mapping[str, object]
 
@@ -112,7 +113,7 @@ def incident(board: Board, it: Incident, now: datetime) -> Json:
     return {
         "id": it.id,
         "subject": it.subject,
-        "name": subject_name(board, it.subject),
+        "name": incident_name(board, it),
         "state": it.state,
         "began_at": it.began_at,
         "confirmed_at": it.confirmed_at,
@@ -121,7 +122,47 @@ def incident(board: Board, it: Incident, now: datetime) -> Json:
         "parent": it.parent,
         "told": it.told,
         "detail": it.detail,
+        "cause": _incident_cause(board, it.cause) if it.cause else None,
     }
+
+
+def incident_name(board: Board, it: Incident) -> str:
+    """Return the name of what an incident is about."""
+    if is_group(it.subject) and it.cause:
+        return group_name(board, it.cause, board.plan.site.language)
+    return subject_name(board, it.subject)
+
+
+def _incident_cause(board: Board, cause: Cause) -> Json:
+    lang = board.plan.site.language
+    return {
+        "kind": cause.kind,
+        "subject": cause.subject,
+        "name": cause_name(board, cause),
+        "certainty": cause.certainty,
+        "text": why(board, cause, lang),
+        "members": [{"service": m, "name": subject_name(board, m)} for m in cause.members],
+        "evidence": {
+            "of": cause.of,
+            "good": cause.good,
+            "elsewhere": cause.elsewhere,
+            "paths": cause.paths,
+            "span_s": cause.span_s,
+            "chance": cause.chance,
+        },
+    }
+
+
+def cause_name(board: Board, cause: Cause) -> str:
+    """Return the name of what a cause blames."""
+    if cause.kind is CauseKind.PATH:
+        return path_name(board, cause.subject)
+    return subject_name(board, cause.subject) if cause.kind in (CauseKind.NEEDS, CauseKind.CARRIER) else cause.subject
+
+
+def why(board: Board, cause: Cause, lang: Language) -> str:
+    """Return a cause, its certainty and its evidence in one sentence."""
+    return text_cause.why_sentence(cause, cause_name(board, cause), lang)
 
 
 def subject_name(board: Board, subject: str) -> str:
@@ -129,8 +170,16 @@ def subject_name(board: Board, subject: str) -> str:
     if is_own(subject):
         ours, path = label("own-subject", board.plan.site.language), subject.partition(":")[2]
         return f"{ours} ({path_name(board, path)})" if path else ours
+    if is_group(subject):
+        return label("group", board.plan.site.language)
     view = board.services.get(subject)
     return view.plan.name if view else subject
+
+
+def group_name(board: Board, cause: Cause, lang: Language) -> str:
+    """Return `3 dịch vụ (máy chủ …)`."""
+    what = text_cause.subject_words(cause, cause_name(board, cause), lang)
+    return f"{text_cause.count_words(len(cause.members), lang)} ({what})"
 
 
 def service_cause(board: Board, view: ServiceView) -> str:
@@ -141,6 +190,8 @@ def service_cause(board: Board, view: ServiceView) -> str:
         causes = (check_cause(board, board.checks[t.id]) for t in view.plan.targets)
         return next((cause for cause in causes if cause.startswith(f"{OWN_FAULT}:")), "")
     parent = _parent(board, view)
+    if parent is not None and is_group(parent.subject):
+        return f"group:{parent.id}"
     if parent is not None and not is_own(parent.subject):
         return f"service:{parent.subject}"
     return ""
@@ -151,6 +202,9 @@ def cause_text(board: Board, cause: str, lang: Language) -> str:
     kind, _, what = cause.partition(":")
     if kind == OWN_FAULT:
         return label("own-service", lang, where=text.own_fault_word(what, lang))
+    if kind == GROUP:
+        found = board.open_incidents.get(int(what))
+        return why(board, found.cause, lang) if found is not None and found.cause else ""
     if kind != "service":
         return ""
     return text.cause_sentence(subject_name(board, what), lang)
@@ -219,4 +273,6 @@ def _last(result: Result) -> Json:
         "values": dict(reading.values),
         "facts": dict(reading.facts),
         "rtts_s": reading.rtts_s,
+        "late_s": reading.late_s,
+        "trusted": reading.trusted,
     }
