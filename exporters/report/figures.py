@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from config.plan import Peak, Plan, ServicePlan, Target, Window
 from exporters.report.congestion import CongestionFigures
+from exporters.report.congestion_evidence import assess
 from exporters.text import own_fault_word
 from exporters.text_page import label
 from monitor import availability
@@ -98,6 +99,7 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
         peaks_of(plan, period),
         known_until,
         any(SIMULATED in r.version for r in runs if r.started < period.end and r.alive > period.start),
+        assess(plan, history, period),
     )
 
 

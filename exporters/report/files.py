@@ -63,7 +63,33 @@ def _csv(document: Mapping[str, Any]) -> Mapping[str, bytes]:
             document["incidents"],
             columns=["id", "subject", "name", "worst", "begin", "confirmed", "end", "follows_from", "told"],
         ),
+        **_congestion_csv(document.get("congestion")),
     }  # fmt: skip
+
+
+def _congestion_csv(found: Mapping[str, Any] | None) -> Mapping[str, bytes]:
+    """Return a row a path judged, and a row an episode; nothing when nobody judged."""
+    if found is None:
+        return {}
+    limit = {"queue_ms": None, "minutes": None, "trials": None}
+    rows = [
+        {
+            "id": p["id"],
+            **{k: p[k] for k in ("bins_expected", "bins_judged", "coverage", "floor_ms", "threshold_ms")},
+            "queue_p95_ms": p["queue_ms"]["p95"],
+            "queue_max_ms": p["queue_ms"]["max"],
+            **{k: p[k] for k in ("queue_max_at", "congested_s", "near_side_s")},
+            "echoes_sent": p["echoes"]["sent"],
+            "echoes_lost": p["echoes"]["lost"],
+            **{f"limit_{k}": v for k, v in (p["detection_limit"] or limit).items()},
+            "verdict_of_all": found["verdict"],
+        }
+        for p in found["checks"]
+    ]
+    columns = ["id", "begin", "end", "seconds", "cause", "severity", "peak_ms", "floor_ms", "threshold_ms", "sent",
+               "lost", "by_loss"]  # fmt: skip
+    episodes = [{"id": p["id"], **e} for p in found["checks"] for e in p["episodes"]]
+    return {"congestion.csv": _table(rows), "congestion-episodes.csv": _table(episodes, columns)}
 
 
 def _line_row(line: Mapping[str, Any]) -> dict[str, Any]:

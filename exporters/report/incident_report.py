@@ -12,9 +12,10 @@ from config.plan import Plan, ServiceKind, ServicePlan, Window
 from exporters import text_report as words
 from exporters.report import charts, letter, tables
 from exporters.report.charts import Axis, Curve, Strip
+from exporters.report.congestion import main_check
 from exporters.report.document import Block, Chart, Column, Document, Form, Heading, Numbering, Paragraph, Style, Table
 from exporters.report.figures import Figures
-from exporters.report.material import Material, main_check
+from exporters.report.material import Material
 from exporters.text import blame_sentence, duration_words, fault_phrase, state_word
 from monitor.model import Incident, State
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from config.plan import REFERENCES, EventPlan, Plan, ServiceKind, ServicePlan, Target, Window
+from config.plan import REFERENCES, EventPlan, Plan, ServiceKind, ServicePlan, Window
 from exporters.report.figures import Figures, gather, within
 from monitor.history import History
 from monitor.model import Incident
@@ -69,11 +69,6 @@ def step_for(window: Window, bins: int = _BINS) -> timedelta:
     """Return the width of a chart's bins."""
     whole = window.end - window.start
     return next((s for s in _STEPS if whole / s <= bins), _STEPS[-1])
-
-
-def main_check(service: ServicePlan) -> Target:
-    """Return the check that stands for a service in a chart: echoes where it has them, else its first."""
-    return next((t for t in service.targets if t.probe.kind == "icmp"), service.targets[0])
 
 
 def charted(plan: Plan) -> list[ServicePlan]:

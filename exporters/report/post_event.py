@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from itertools import pairwise
 
 from config.calendar import lunar_label
 from config.plan import ServiceKind
 from exporters import text_report as words
-from exporters.report import charts, claims, letter, tables
+from exporters.report import charts, claims, congestion_claims, letter, tables
 from exporters.report.charts import Axis, Bar, Curve, Strip
+from exporters.report.congestion import main_check
 from exporters.report.document import Annex, Block, Document, Heading, Numbering, Paragraph, Style, Table
 from exporters.report.figures import Figures, percentile
-from exporters.report.material import CURVES, Material, Zoom, charted, main_check
+from exporters.report.material import CURVES, Material, Zoom, charted, step_for
 from exporters.text import duration_words
 from monitor.duty import is_own_fault
 from monitor.series import Point
@@ -151,19 +151,20 @@ def _speed(material: Material, no: Numbering) -> list[Block]:
 
 def _queues(figures: Figures, axis: Axis, no: Numbering) -> list[Block]:
     """Draw the queueing delay where somebody judged it."""
-    assessed = figures.congestion
-    names = {main_check(s).id: s.name for s in figures.plan.services}
-    curves, step = [], timedelta(days=1)
+    assessed, names = figures.congestion, congestion_claims.names(figures)
+    step = step_for(figures.period)
+    curves = []
     for path in assessed.paths.values() if assessed else ():
-        starts = [q.start for q in path.queues]
-        step = min([step, *(b - a for a, b in pairwise(starts))])
-        seconds = [(q.start, q.queue_ms / 1000) for q in path.queues]
+        seconds = [(start, ms / 1000) for start, ms in path.queues.points(step.total_seconds(), figures.period.start)]
         points = [Point(start, 1, 0, 0, s, s, s, s, 0, 0) for start, s in seconds]
         if points:
             curves.append(Curve(names.get(path.check, path.check), points))
     if not curves:
         return []
-    caption = no.chart("Độ trễ hàng đợi: gói nhanh nhất so với mức nền của đường đo")
+    caption = no.chart(
+        "Độ trễ hàng đợi (gói nhanh nhất của 5 phút so với mức nền), lớn nhất trong mỗi "
+        f"{duration_words(step.total_seconds())}"
+    )
     return [charts.response(curves[:CURVES], axis, step, caption, ("độ trễ hàng đợi",))]
 
 
@@ -247,7 +248,7 @@ def _assessment(figures: Figures, no: Numbering) -> list[Block]:
         Heading("1. Về gián đoạn", 2),
         *claims.outages(figures),
         Heading("2. Về nghẽn mạng", 2),
-        *claims.congestion(figures),
+        *congestion_claims.blocks(figures, no),
         Heading("3. Thời gian không có số liệu", 2),
         *missing,
     ]

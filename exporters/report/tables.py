@@ -12,9 +12,9 @@ from config.lunar import lunar_date
 from config.plan import REFERENCES, Plan, ServiceKind, ServicePlan, Window
 from exporters import text_report as words
 from exporters.report.claims import Blind
+from exporters.report.congestion import main_check
 from exporters.report.document import Column, Numbering, Table
 from exporters.report.figures import Figures, Line, percentile, slowest_s, within
-from exporters.report.material import main_check
 from exporters.text import cause_sentence, duration_words, fault_phrase, own_fault_sentence, state_word
 from monitor.availability import Account, Outage
 from monitor.duty import is_own_fault

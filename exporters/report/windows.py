@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import tzinfo
 from typing import Any
 
 from config.calendar import days_of
+from config.plan import Window
+from exporters.report import congestion_claims
+from exporters.report.congestion import CONGESTION, NEAR_SIDE, CongestionEpisode, DetectionLimit, PathCongestion
 from exporters.report.figures import SECOND_DIGITS, Figures, iso_time, ratio, within
 from monitor.availability import Account
 
@@ -52,30 +57,61 @@ def _account_json(account: Account) -> dict[str, Any]:
 
 
 def congestion_json(figures: Figures) -> dict[str, Any] | None:
-    """Return the assessment of congestion; None when nobody has judged."""
-    found, zone = figures.congestion, figures.plan.site.timezone
+    """Return the assessment of congestion; None when there was nothing to judge by."""
+    found = figures.congestion
     if found is None:
         return None
+    zone, peaks = figures.plan.site.timezone, congestion_claims.windows(figures)[1:]
     return {
-        "detection_limit": {"queue_ms": found.limit.queue_ms, "minutes": found.limit.minutes} if found.limit else None,
-        "checks": [
+        "verdict": congestion_claims.verdict(figures).value,
+        "detection_limit": _limit_json(found.limit),
+        "checks": [_path_json(figures, path, peaks, zone) for path in found.paths.values()],
+    }
+
+
+def _limit_json(limit: DetectionLimit | None) -> dict[str, float] | None:
+    return {"queue_ms": limit.queue_ms, "minutes": limit.minutes, "trials": limit.trials} if limit else None
+
+
+def _path_json(figures: Figures, path: PathCongestion, peaks: Sequence[Window], zone: tzinfo) -> dict[str, Any]:
+    most, found = path.queues.most(), figures.responses.get(path.check)
+    return {
+        "id": path.check,
+        "bins_expected": path.expected,
+        "bins_judged": len(path.queues.ms),
+        "coverage": ratio(path.coverage(figures.period)),
+        "peaks": [
             {
-                "id": path.check,
-                "bins_expected": path.expected,
-                "coverage": ratio(path.coverage(figures.period)),
-                "episodes": [
-                    {
-                        "begin": iso_time(e.start, zone),
-                        "end": iso_time(e.end, zone),
-                        "cause": e.cause,
-                        "peak_ms": e.peak_ms,
-                        "floor_ms": e.floor_ms,
-                        "sent": e.sent,
-                        "lost": e.lost,
-                    }
-                    for e in path.episodes
-                ],
+                "from": iso_time(w.start, zone),
+                "to": iso_time(w.end, zone),
+                "coverage": ratio(path.coverage(w)),
+                "congested_s": round(path.seconds(CONGESTION, w), SECOND_DIGITS),
             }
-            for path in found.paths.values()
+            for w in peaks
         ],
+        "detection_limit": _limit_json(path.limit),
+        "floor_ms": path.floor_ms,
+        "threshold_ms": path.threshold_ms,
+        "queue_ms": {"p95": path.queues.at_most(0.95), "max": most[0] if most else None},
+        "queue_max_at": iso_time(most[1], zone) if most else None,
+        "congested_s": round(path.seconds(CONGESTION, figures.period), SECOND_DIGITS),
+        "near_side_s": round(path.seconds(NEAR_SIDE, figures.period), SECOND_DIGITS),
+        "echoes": {"sent": found.echoes_sent if found else 0, "lost": found.echoes_lost if found else 0},
+        "episodes": [_episode_json(e, zone) for e in path.episodes],
+    }
+
+
+def _episode_json(e: CongestionEpisode, zone: tzinfo) -> dict[str, Any]:
+    return {
+        "begin": iso_time(e.start, zone),
+        "end": iso_time(e.end, zone),
+        "seconds": round((e.end - e.start).total_seconds(), SECOND_DIGITS),
+        "cause": e.cause,
+        "severity": e.severity,
+        "peak_ms": e.peak_ms,
+        "floor_ms": e.floor_ms,
+        "threshold_ms": e.threshold_ms,
+        "sent": e.sent,
+        "lost": e.lost,
+        "by_loss": e.by_loss,
     }

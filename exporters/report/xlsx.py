@@ -17,11 +17,12 @@ import xlsxwriter
 from config.calendar import days_of, lunar_label
 from config.plan import ServiceKind, ServicePlan, Window
 from exporters import text_report as words
-from exporters.report import claims, tables
+from exporters.report import claims, tables, xlsx_congestion
 from exporters.report.archive import steady_zip
+from exporters.report.congestion import CongestionFigures, main_check
 from exporters.report.figures import PERCENTILES, Figures, percentile, slowest_s, within
 from exporters.report.letter import SIMULATED_BANNER
-from exporters.report.material import Material, charted, main_check
+from exporters.report.material import Material, charted
 from exporters.text import fault_phrase, kind_word, state_word
 from monitor.availability import Account, failure_bound, percent_digits
 from monitor.model import State
@@ -99,6 +100,8 @@ class _Book:
         self._peaks(figures)
         self._checks(figures)
         self._carriers(figures)
+        if figures.congestion is not None:
+            self._congestion(figures, figures.congestion)
         self._outages(figures)
         self._incidents(figures)
         self._blind(figures)
@@ -271,6 +274,33 @@ class _Book:
                 )
             chart.set_title({"name": "Thời gian đáp ứng (ms)"})
             sheet.insert_chart(len(rows) + 2, 0, chart)
+
+    def _congestion(self, figures: Figures, found: CongestionFigures) -> None:
+        step_s = self._material.step.total_seconds()
+        for page in xlsx_congestion.sheets(figures, found):
+            self._plain_sheet(page)
+        page = xlsx_congestion.queues(figures, found, step_s)
+        sheet = self._plain_sheet(page)
+        if not page.rows:
+            return
+        last = len(page.rows)
+        chart = self._book.add_chart({"type": "line"})
+        for column in range(1, len(page.heads)):
+            chart.add_series(
+                {
+                    "name": [page.name, 0, column],
+                    "categories": [page.name, 1, 0, last, 0],
+                    "values": [page.name, 1, column, last, column],
+                    "line": {"width": 1.25},
+                }
+            )
+        chart.set_title({"name": "Độ trễ hàng đợi (ms)"})
+        chart.set_size({"width": 900, "height": 320})
+        sheet.insert_chart(1, len(page.heads) + 1, chart)
+
+    def _plain_sheet(self, page: xlsx_congestion.Sheet) -> Any:
+        rows = [[self._local(c) if isinstance(c, datetime) else c for c in row] for row in page.rows]
+        return self._sheet(page.name, [Head(*h) for h in page.heads], rows)
 
     def _outages(self, figures: Figures) -> None:
         heads = (

@@ -143,13 +143,21 @@ def judged(
     """What a judge would say: both networks watched, `missing_s` of the last day not judged."""
     usable = (span(-DAY, DAY - missing_s),)
     paths = {
-        name: PathCongestion(name, 576, usable, tuple(episodes) if name == PING else ())
+        name: PathCongestion(
+            name,
+            576,
+            usable,
+            tuple(episodes) if name == PING else (),
+            limit=DetectionLimit(8.4, 15.0, 24) if limit else None,
+            floor_ms=8.0,
+            threshold_ms=7.0,
+        )
         for name in (PING, "cap-ii.uy-ban")
         if name not in without
     }
-    return CongestionFigures(DetectionLimit(9.0, 15.0) if limit else None, paths)
+    return CongestionFigures(paths)
 
 
 def episode(start: float, end: float, cause: str = "congestion") -> CongestionEpisode:
     """An episode between two moments in seconds after T0."""
-    return CongestionEpisode(at(start), at(end), cause, 40.0, 8.0, 1000, 12)
+    return CongestionEpisode(at(start), at(end), cause, 40.0, 8.0, 7.0, "moderate", 1000, 12)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from config.plan import ReportPlan, Window
 from exporters import text_report as words
-from exporters.report import claims, incident_report, post_event, tables
-from exporters.report.congestion import CongestionFigures, QueuePoint, Verdict
+from exporters.report import claims, congestion_claims, incident_report, post_event, tables
+from exporters.report.congestion import CongestionFigures, Queues, Verdict
 from exporters.report.document import Block, Chart, Document, Form, Heading, Numbering, Paragraph, Table
 from exporters.report.figures import Figures
 from monitor.availability import Segment
@@ -80,7 +80,7 @@ def test_the_word_none_is_printed_only_when_the_evidence_carries_it(
     found: CongestionFigures | None, verdict: Verdict
 ) -> None:
     made = figures(congestion=found)
-    assert claims.congestion_verdict(made) is verdict
+    assert congestion_claims.verdict(made) is verdict
     assert (words.NO_CONGESTION in whole(made).lower()) is (verdict is Verdict.NONE_FOUND)
 
 
@@ -96,8 +96,10 @@ def test_the_word_none_is_printed_only_when_the_evidence_carries_it(
 )
 def test_no_assessment_whatever_makes_the_report_say_more_than_its_verdict(found: CongestionFigures | None) -> None:
     made = figures(congestion=found)
-    carried = claims.congestion_verdict(made) is Verdict.NONE_FOUND
-    said = "\n".join(f"{b.bold} {b.text}" for b in claims.congestion(made) if isinstance(b, Paragraph))
+    carried = congestion_claims.verdict(made) is Verdict.NONE_FOUND
+    said = "\n".join(
+        f"{b.bold} {b.text}" for b in congestion_claims.blocks(made, Numbering()) if isinstance(b, Paragraph)
+    )
     assert (words.NO_CONGESTION in said) is carried
 
 
@@ -106,15 +108,17 @@ def test_a_single_peak_that_was_not_seen_takes_the_word_from_the_whole_event() -
     torn = replace(seen.paths[PING], usable=(span(-DAY, -600), span(600, DAY)))  # 20 minutes of two days
     made = figures(congestion=replace(seen, paths={**seen.paths, PING: torn}))
     assert torn.coverage(made.period) > 0.99
-    assert claims.congestion_verdict(made) is Verdict.NOT_ENOUGH
+    assert congestion_claims.verdict(made) is Verdict.NOT_ENOUGH
 
 
 def test_beside_the_word_none_stand_its_period_paths_limit_and_coverage() -> None:
     said = whole(figures(congestion=judged()))
     assert "từ 00:00 ngày 05/02/2027 đến 00:00 ngày 07/02/2027, trên các đường đo từ trạm đo tới Mạng VNPT" in said
     assert "kể cả trong các khung giờ cao điểm" in said
-    assert "độ trễ hàng đợi từ 9 ms trở lên, kéo dài từ 15 phút trở lên" in said
-    assert "576 khoảng đo dự kiến; độ phủ 100% và 100% (giờ cao điểm)" in said
+    assert "với giới hạn phát hiện: hàng đợi từ 9 ms kéo dài từ 15 phút." in said
+    assert "576 khoảng 5 phút" in said
+    assert "100%\n[100%]" in said
+    assert "9 ms trong 15 phút\n(24/24 phép thử)" in said
 
 
 @pytest.mark.parametrize("found", [None, judged()], ids=["nobody assessed", "assessed as none"])
@@ -125,26 +129,30 @@ def test_congestion_that_the_monitor_saw_takes_the_word_none_away(found: Congest
     segments = [Segment(made.period.start, at(600), State.UP), queued, Segment(at(1500), made.period.end, State.UP)]
     seen = replace(made, services={**made.services, "carrier-vnpt": replace(line, segments=segments)})
     said = whole(seen)
-    assert claims.congestion_verdict(seen) is Verdict.FOUND
+    assert congestion_claims.verdict(seen) is Verdict.FOUND
     assert words.NO_CONGESTION not in said
-    assert "1 khoảng ở trạng thái nghẽn, tổng cộng 15 phút: 06/02/2027 00:10:00 – 06/02/2027 00:25:00." in said
+    assert (
+        "bộ giám sát đã báo 1 khoảng ở trạng thái nghẽn, tổng cộng 15 phút: 06/02/2027 00:10:00 – 06/02/2027 00:25:00."
+        in said
+    )
     assert "Chưa đánh giá nghẽn mạng." not in said
 
 
 def test_an_episode_is_told_with_its_time_its_queue_and_its_loss() -> None:
     said = whole(figures(congestion=judged(episode(600, 4000))))
-    assert "ghi nhận 1 đợt nghẽn" in said
-    assert "độ trễ tăng tối đa 40,0 ms trên mức nền 8,0 ms, mất 12/1000 gói: nghẽn phía nhà mạng hoặc đích" in said
+    assert "ghi nhận 1 đợt nghẽn trên đường đo tới Mạng VNPT, tổng cộng 56 phút 40 giây" in said
+    for cell in ("40,0 / 8,0", "12/1.000", "nghẽn phía nhà mạng hoặc đích, mức vừa; trong giờ cao điểm"):
+        assert cell in said
 
 
 def test_queueing_delay_is_drawn_where_it_was_judged() -> None:
     seen = judged()
-    queues = [QueuePoint(at(300.0 * i), 5.0 + i) for i in range(12)]
+    queues = Queues([at(300.0 * i).timestamp() for i in range(12)], [5.0 + i for i in range(12)])
     paths = {**seen.paths, PING: replace(seen.paths[PING], queues=queues)}
     said = whole(figures(congestion=replace(seen, paths=paths)))
-    assert "Độ trễ hàng đợi: gói nhanh nhất so với mức nền của đường đo" in said
-    assert "độ trễ hàng đợi 95%: 16,0 ms, lớn nhất 16,0 ms" in said
-    assert "Độ trễ hàng đợi: gói" not in whole(figures(congestion=seen))
+    assert "Độ trễ hàng đợi (gói nhanh nhất của 5 phút so với mức nền), lớn nhất trong mỗi 10 phút" in said
+    assert "16,0\n06/02/2027 00:55:00" in said
+    assert "Độ trễ hàng đợi (gói" not in whole(figures(congestion=seen))
 
 
 def test_when_nobody_judged_the_report_says_so() -> None:

@@ -1,0 +1,90 @@
+"""From the packets in the evidence to what a report knows of congestion: the daemon's own judge, over the past."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from config.plan import Plan, Window
+from exporters.report.congestion import (
+    CongestionEpisode,
+    CongestionFigures,
+    DetectionLimit,
+    PathCongestion,
+    Queues,
+    judged_checks,
+)
+from monitor import congestion_past
+from monitor.congestion_record import TRIALS_LEAST, Path
+from monitor.history import History
+from monitor.judge.episode import DEFAULT, Episode
+
+_BIN: Final = timedelta(seconds=DEFAULT.bin_s)
+_DIGITS: Final = 3  # of milliseconds: microseconds are what the evidence keeps
+
+
+def assess(plan: Plan, history: History, period: Window) -> CongestionFigures | None:
+    """Judge the networks' paths over a period; None when there is nothing to judge by."""
+    services = judged_checks(plan)
+    targets = [t for t in plan.targets() if t.id in services]
+    wanted = congestion_past.wanted(plan, targets)
+    packets = history.packets(wanted, congestion_past.with_learning(period))
+    paths = congestion_past.judge(plan, targets, packets, period)
+    if all(math.isnan(p.judge.floor_s) for p in paths.values()):
+        return None
+    return CongestionFigures({name: _path(name, path, period) for name, path in paths.items()})
+
+
+def _path(check: str, path: Path, period: Window) -> PathCongestion:
+    found = path.limit(TRIALS_LEAST)
+    limit = DetectionLimit(_ms(found.queue_s), found.minutes, found.trials) if found else None
+    start, end = period.start.timestamp(), period.end.timestamp()
+    bins = path.bins
+    shown = [i for i in range(0, len(bins), 3) if bins[i] < end and bins[i + 1] > start]
+    judge = path.judge
+    known = not math.isnan(judge.floor_s)
+    return PathCongestion(
+        check,
+        expected=-(-(period.end - period.start) // _BIN),
+        usable=_spans([(bins[i], bins[i + 1]) for i in shown]),
+        episodes=[_episode(e) for e in path.episodes if e.start < end and e.end > start],
+        queues=Queues([bins[i] for i in shown], [_ms(max(bins[i + 2], 0.0)) for i in shown]),
+        limit=limit,
+        floor_ms=_ms(judge.floor_s) if known else None,
+        threshold_ms=_ms(judge.threshold_s) if known else None,
+    )
+
+
+def _spans(bins: list[tuple[float, float]]) -> list[Window]:
+    """Join bins that follow one another."""
+    joined: list[list[float]] = []
+    for start, end in bins:
+        if joined and start <= joined[-1][1]:
+            joined[-1][1] = end
+        else:
+            joined.append([start, end])
+    return [Window(_moment(start), _moment(end)) for start, end in joined]
+
+
+def _episode(e: Episode) -> CongestionEpisode:
+    return CongestionEpisode(
+        _moment(e.start),
+        _moment(e.end),
+        e.cause.value,
+        _ms(e.peak_s),
+        _ms(e.floor_s),
+        _ms(e.threshold_s),
+        e.severity.value,
+        e.sent,
+        e.lost,
+        e.by_loss,
+    )
+
+
+def _moment(at: float) -> datetime:
+    return datetime.fromtimestamp(round(at, 3), UTC)
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, _DIGITS)
