@@ -14,7 +14,6 @@ import ssl
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,13 +21,13 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, fault_of
+from probes.resolver import Resolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 LINE_LIMIT: Final = 8192  # bytes; chosen: 8 times what RFC 5321 and RFC 9051 ask a client to take
 STREAM_LIMIT: Final = 65536  # bytes buffered unread in one connection
-LOOKUP_THREADS: Final = 16  # chosen: bounds how many dead look-ups can wait at once
 NEXT_ADDRESS_AFTER_S: Final = 0.25  # RFC 8305 section 5
 ADDRESSES_TRIED: Final = 8  # chosen: two seconds until the last is tried
 
@@ -82,48 +81,6 @@ class Address(NamedTuple):
             raise ProbeError(Fault.LOCAL, f"there is no interface {scope} here, as {self.ip} wants") from exc
 
 
-class Resolver:
-    """Name look-ups in threads of their own, so that a dead resolver cannot stall other work of the loop.
-
-    Look-ups of one name that are wanted at the same time are made once: with a dead resolver no more can wait than
-    there are names, however often each is checked. Nothing is kept: every check measures its own look-up.
-    """
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="lookup")
-        self._under_way: dict[_Lookup, asyncio.Future[list[tuple[socket.AddressFamily, str]]]] = {}
-
-    async def lookup(self, host: str, family: IpFamily = IpFamily.ANY) -> Sequence[tuple[socket.AddressFamily, str]]:
-        """Return the addresses of a name in the system resolver's order, without duplicates; never empty.
-
-        Cancelling gives up waiting; the look-up itself goes on for others.
-
-        Raises:
-            OSError: gaierror; EAI_AGAIN means that our resolver did not answer.
-            UnicodeError: the name cannot be one.
-        """
-        loop = asyncio.get_running_loop()
-        key = (loop, host, family)
-        found = self._under_way.get(key)
-        if found is None:
-            found = loop.run_in_executor(self._threads, _system_lookup, host, family.socket_family)
-            self._under_way[key] = found
-            found.add_done_callback(lambda _: self._under_way.pop(key, None))
-        return await asyncio.shield(found)
-
-    def close(self) -> None:
-        """Stop taking look-ups; those under way end by themselves."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-_Lookup = tuple[asyncio.AbstractEventLoop, str, IpFamily]
-
-
-def _system_lookup(host: str, family: socket.AddressFamily) -> list[tuple[socket.AddressFamily, str]]:
-    found = socket.getaddrinfo(host, None, family, socket.SOCK_STREAM)
-    return list(dict.fromkeys((socket.AddressFamily(f), str(sockaddr[0])) for f, _, _, _, sockaddr in found))
-
-
 async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = IpFamily.ANY) -> list[Address]:
     """Turn a host into addresses, timed as phase `resolve`. A literal address costs no look-up.
 
@@ -132,36 +89,31 @@ async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = I
     Raises:
         ProbeError: NAME when the name does not exist or has no address; LOCAL when our resolver gave no answer.
     """
+    if family is IpFamily.ANY and m.path and m.path.source:
+        family = IpFamily.IP6 if ":" in m.path.source else IpFamily.IP4
     with m.phase("resolve"):
         found = _literal(host) or await _lookup(m, host, family)
     wanted = family.socket_family
-    if wanted == socket.AF_UNSPEC and m.path and m.path.source:
-        wanted = _family_of(m.path.source)
-    usable = [Address(f, ip, port) for f, ip in found if wanted in (socket.AF_UNSPEC, f)]
+    usable = [Address(_family_of(ip), ip, port) for ip in found]
+    if wanted != socket.AF_UNSPEC:
+        usable = [a for a in usable if a.family == wanted]
     if not usable:
         raise ProbeError(Fault.NAME, f"{host} has no address of the wanted family ({_family_word(wanted)})")
     return usable
 
 
 @lru_cache(maxsize=16384)  # the same hosts at every slot; chosen: as many as questions of DNS are kept
-def _literal(host: str) -> Sequence[tuple[socket.AddressFamily, str]]:
+def _literal(host: str) -> Sequence[str]:
     """Return the address that a host is written as, or nothing when it is a name."""
     try:
-        literal = ipaddress.ip_address(host.strip("[]"))
+        return (str(ipaddress.ip_address(host.strip("[]"))),)
     except ValueError:
         return ()
-    return ((socket.AF_INET if literal.version == 4 else socket.AF_INET6, str(literal)),)
 
 
-async def _lookup(m: Measurement, host: str, family: IpFamily) -> Sequence[tuple[socket.AddressFamily, str]]:
-    try:
-        return await m.tools.of(Resolver).lookup(host, family)
-    except socket.gaierror as exc:
-        if exc.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)):
-            raise ProbeError(Fault.NAME, f"the name {host} does not exist or has no address") from exc
-        raise ProbeError(Fault.LOCAL, f"our resolver gave no answer for {host}: {exc.strerror}") from exc
-    except UnicodeError as exc:
-        raise ProbeError(Fault.NAME, f"{host} is not a valid host name") from exc
+async def _lookup(m: Measurement, host: str, family: IpFamily) -> Sequence[str]:
+    resolver = m.tools.of(Resolver)
+    return resolver.known(host, family) or await resolver.lookup(host, family, timeout_s=m.timeout_s)
 
 
 def _family_of(ip: str) -> socket.AddressFamily:

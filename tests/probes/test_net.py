@@ -4,7 +4,7 @@ import asyncio
 import errno
 import gc
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
@@ -12,7 +12,6 @@ from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, Tools
 from probes.net import (
     LINE_LIMIT,
     Address,
-    Resolver,
     _alternating,
     connect,
     connect_error,
@@ -20,6 +19,7 @@ from probes.net import (
     resolve,
     speaker,
 )
+from probes.resolver import Resolver
 from tests.probes.probing import open_sockets
 from tests.servers import byte_server, deaf_port, endless_line_server, refused_port, silent_server, talk_server
 
@@ -36,18 +36,16 @@ def tools() -> Iterator[Tools]:
 class Names(Resolver):
     """A resolver of the test's own words, put in the place of the system's."""
 
-    def __init__(self) -> None:
+    def __init__(self, book: dict[str, list[str]]) -> None:
         super().__init__()
-        self.book: dict[str, list[tuple[socket.AddressFamily, str]]] = {}
+        self.book = book
 
-    async def lookup(self, host: str, family: IpFamily = IpFamily.ANY) -> list[tuple[socket.AddressFamily, str]]:
+    async def lookup(self, host: str, family: IpFamily = IpFamily.ANY, *, timeout_s: float = 10.0) -> Sequence[str]:
         return self.book[host]
 
 
 def with_names(tools: Tools, **book: list[str]) -> None:
-    names = Names()
-    names.book = {k: [(V6 if ":" in ip else V4, ip) for ip in ips] for k, ips in book.items()}
-    tools._made[Resolver] = names
+    tools._made[Resolver] = Names(book)
 
 
 @pytest.fixture
@@ -71,53 +69,6 @@ async def test_a_name_is_looked_up_and_timed(measurement: Measurement) -> None:
     addresses = await resolve(measurement, "localhost", 80, IpFamily.IP4)
     assert [a.ip for a in addresses] == ["127.0.0.1"]
     assert measurement.phases["resolve"] > 0
-
-
-async def test_one_name_wanted_often_at_once_is_looked_up_once(monkeypatch: pytest.MonkeyPatch, tools: Tools) -> None:
-    real, calls = socket.getaddrinfo, []
-
-    def counting(*args: object) -> object:
-        calls.append(args)
-        return real(*args)  # type: ignore[arg-type]  # handed on as they came
-
-    monkeypatch.setattr(socket, "getaddrinfo", counting)
-    resolver = tools.of(Resolver)
-    found = await asyncio.gather(*(resolver.lookup("localhost", IpFamily.IP4) for _ in range(20)))
-    assert len(calls) == 1
-    assert all(f == [(V4, "127.0.0.1")] for f in found)
-    await resolver.lookup("localhost", IpFamily.IP4)
-    assert len(calls) == 2  # nothing is kept: each check measures its own
-
-
-async def test_one_who_gives_up_does_not_spoil_it_for_the_others(tools: Tools) -> None:
-    resolver = tools.of(Resolver)
-    hasty = asyncio.create_task(resolver.lookup("localhost", IpFamily.IP4))
-    patient = asyncio.create_task(resolver.lookup("localhost", IpFamily.IP4))
-    await asyncio.sleep(0)
-    hasty.cancel()
-    assert await patient == [(V4, "127.0.0.1")]
-
-
-@pytest.mark.parametrize(
-    ("code", "fault"),
-    [
-        (socket.EAI_NONAME, Fault.NAME),
-        (socket.EAI_NODATA, Fault.NAME),
-        (socket.EAI_AGAIN, Fault.LOCAL),
-        (socket.EAI_FAIL, Fault.LOCAL),
-    ],
-)
-async def test_no_such_name_is_told_from_no_answer(
-    code: int, fault: Fault, monkeypatch: pytest.MonkeyPatch, measurement: Measurement
-) -> None:
-    def failing(*_: object) -> object:
-        raise socket.gaierror(code, "said the system")
-
-    monkeypatch.setattr(socket, "getaddrinfo", failing)
-    with pytest.raises(ProbeError) as caught:
-        await resolve(measurement, "mail.example.vn")
-    assert caught.value.fault is fault
-    assert "mail.example.vn" in caught.value.detail
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".vn", "\udcff.vn"])
