@@ -1,4 +1,4 @@
-"""Our own trouble calls nothing down: a daemon stood still, out of descriptors, or without a resolver."""
+"""Our own trouble calls nothing down: stood still, out of descriptors, without a resolver, or with its clock set."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ DUTY = "truc@tinh.example.vn"
 EVERY_S = 2
 STOOD_STILL_S = 9.0
 BLOCKED_S = 5.0
+HOUR = timedelta(hours=1)
+BEHIND = timedelta(hours=2)
 SPARE_DESCRIPTORS = 8  # far fewer than the checks need at once
 SLOW_CHECKS = 60
 BY_NAME = ("mail", "portal", "office", "meeting")
@@ -90,6 +92,31 @@ runpy.run_module("thongsuot", run_name="__main__", alter_sys=True)
         return [python, "-c", program, *super().command()[len(PROGRAM) :]]
 
 
+class SetClockDaemon(Daemon):
+    """The daemon with a wall clock of its own, which libfaketime moves; the machine's is never touched."""
+
+    def command(self) -> Sequence[str]:
+        self.set_clock(timedelta())
+        library = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+        faked = {
+            "LD_PRELOAD": library,
+            "FAKETIME_TIMESTAMP_FILE": self._offset,
+            "FAKETIME_DONT_FAKE_MONOTONIC": 1,  # the clocks that cannot be set stay as they are
+            "FAKETIME_NO_CACHE": 1,
+        }
+        return ["env", *(f"{name}={value}" for name, value in faked.items()), *super().command()]
+
+    @property
+    def _offset(self) -> Path:
+        return self.folder / "offset"
+
+    def set_clock(self, offset: timedelta) -> None:
+        """Set its wall clock so far off one that is two hours slow, at once: a report asks for no time to come."""
+        part = self.folder / "offset.part"
+        part.write_text(f"{(offset - BEHIND).total_seconds():+.0f}\n")
+        part.replace(self._offset)
+
+
 def stop_and_continue(daemon: Daemon) -> None:
     """Stop the whole process for a while, as a machine does that is suspended or moved."""
     os.kill(daemon.pid, signal.SIGSTOP)
@@ -114,6 +141,31 @@ services:
 alerts:
   mail: {{from: giam-sat@tinh.example.vn, to: [{DUTY}], relays: [{{host: 127.0.0.1, port: {relay.port}}}]}}
 """
+
+
+def greeted_by(server: Greeter, relay: Postfix) -> str:
+    """Write a configuration of twenty services that wait for a greeting."""
+    # One bad result is enough: what was under way when the daemon stopped must not be held against anyone.
+    check = f'probe: tcp, host: {LOOPBACK}, port: {server.port}, dialogue: [{{expect: "^220"}}], bad_rounds: 1'
+    checks = {f"s{n}": check for n in range(20)}
+    return province(checks, relay, defaults=f"every: {EVERY_S}s, timeout: 1500ms, recheck_after: 1s")
+
+
+def states_for(daemon: Daemon, seconds: float) -> set[str]:
+    """Watch for a while; return every state that was shown."""
+    seen: set[str] = set()
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        seen |= set(daemon.states().values())
+        time.sleep(0.05)
+    return seen
+
+
+def clock_steps(daemon: Daemon, count: int) -> list[dict[str, Any]]:
+    """Return the steps of the clock that are told of as incidents, newest first, once there are so many."""
+    recent = json.loads(daemon.get("/api/v1/incidents")[1])["recent"]
+    steps = [i for i in recent if i["subject"] == "own-fault" and i["detail"].startswith("clock-step ")]
+    return steps if len(steps) >= count else []
 
 
 def every_state(daemon: Daemon, state: str) -> bool:
@@ -154,38 +206,73 @@ def test_a_daemon_that_stood_still_calls_nothing_down_and_reports_the_time_as_un
 ) -> None:
     with Greeter() as server:
         server.pause_s = 0.5
-        # One bad result is enough: what was under way when the daemon stopped must not be held against anyone.
-        check = f'probe: tcp, host: {LOOPBACK}, port: {server.port}, dialogue: [{{expect: "^220"}}], bad_rounds: 1'
-        checks = {f"s{n}": check for n in range(20)}
-        config = province(checks, relay, defaults=f"every: {EVERY_S}s, timeout: 1500ms, recheck_after: 1s")
-        with kind(config) as daemon:
+        with kind(greeted_by(server, relay)) as daemon:
             wait_until(lambda: every_state(daemon, "up"), within_s=15, every_s=0.2, why="not all are up")
             began = utc_now() - timedelta(seconds=1)
             stopped_at = utc_now()
             stand_still(daemon)
             resumed_at = utc_now()
-            seen = set()
-            deadline = time.monotonic() + 3 * EVERY_S
-            while time.monotonic() < deadline:
-                seen |= set(daemon.states().values())
-                time.sleep(0.05)
+            seen = states_for(daemon, 3 * EVERY_S)
             incidents = json.loads(daemon.get("/api/v1/incidents")[1])
             after = daemon.states()
             daemon.stop()
             figures = daemon.figures(began.isoformat(), utc_now().isoformat())
             log = daemon.logs(1000)
 
+    stood_still_s = (resumed_at - stopped_at).total_seconds()
     assert "down" not in seen
     assert set(after.values()) == {"up"}
-    assert incidents["open"] == incidents["recent"] == []
-    assert relay.mails() == []
+    assert incidents["open"] == []
+    (own,) = incidents["recent"]
+    assert (own["subject"], own["detail"]) == ("own-fault", "stall")
+    assert abs(own["duration_s"] - stood_still_s) <= 1
+    assert relay.mails() == []  # recorded, and too short to wake anyone
     assert "our own process stood still for" in log
     assert sum(c["results"]["not_measured"] for s in figures["services"] for c in s["checks"]) >= 1
-    stood_still_s = (resumed_at - stopped_at).total_seconds()
     for service in figures["services"]:
         assert service["seconds"]["down"] == 0
         assert service["outages"] == []
         assert abs(service["seconds"]["unknown"] - stood_still_s) <= EVERY_S
+
+
+@pytest.mark.timeout(90)
+def test_a_clock_set_on_and_back_by_an_hour_neither_makes_time_nor_counts_any_twice(relay: Postfix) -> None:
+    with Greeter() as server, SetClockDaemon(greeted_by(server, relay)) as daemon:
+        began = utc_now() - BEHIND
+        wait_until(lambda: every_state(daemon, "up"), within_s=15, every_s=0.2, why="not all are up")
+        daemon.set_clock(HOUR)
+        set_on = utc_now() - BEHIND
+        wait_until(lambda: clock_steps(daemon, 1), within_s=10, every_s=0.2, why="no step is named")
+        seen = states_for(daemon, 2 * EVERY_S)
+        until = utc_now() - BEHIND + HOUR
+        jumped = daemon.figures(began.isoformat(), until.isoformat())
+        daemon.set_clock(timedelta())
+        set_back = utc_now() - BEHIND
+        own = wait_until(lambda: clock_steps(daemon, 2), within_s=10, every_s=0.2, why="no step back is named")
+        seen |= states_for(daemon, 2 * EVERY_S)
+        metrics = daemon.get("/metrics")[1]
+        mails = relay.wait_for_mails(2, within_s=20)
+        daemon.stop()
+        again = daemon.figures(began.isoformat(), until.isoformat())
+
+    assert "down" not in seen
+    assert [round(float(i["detail"].split()[1]) / 60) for i in own] == [-60, 60]  # newest first
+    assert all("đồng hồ" in str(m["Subject"]) for m in mails), [str(m["Subject"]) for m in mails]
+    assert 'thongsuot_own_lapses_total{site="tinh",kind="clock-step"} 2' in metrics
+    assert 'thongsuot_clock_steps_total{site="tinh"} 2' in metrics
+    before_s = (set_on - began).total_seconds()
+    lived_s = (set_back - began).total_seconds()
+    for service in jumped["services"]:
+        assert service["outages"] == []
+        # With the start, before the first result.
+        assert abs(service["seconds"]["unknown"] - HOUR.total_seconds()) <= 3 * EVERY_S
+        assert service["seconds"]["up"] <= lived_s
+    for service in again["services"]:
+        # What was lived twice is counted for nobody; what was jumped over stays so.
+        assert service["outages"] == []
+        assert service["seconds"]["down"] == 0
+        assert service["seconds"]["up"] <= before_s + EVERY_S
+        assert service["seconds"]["unknown"] >= HOUR.total_seconds()
 
 
 @pytest.mark.timeout(90)
