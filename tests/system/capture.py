@@ -20,13 +20,14 @@ _NANOSECONDS: Final = 0xA1B23C4D
 _FILE_HEAD_BYTES: Final = 24
 _ETHERNET_BYTES: Final = 14
 _HANDED_OVER_AFTER_S: Final = 1.2  # libpcap's read time-out of tcpdump is one second; sooner it would miss the end
-_ICMP, _TCP = 1, 6
-_ECHO, _ECHO_REPLY = 8, 0
+_TCP: Final = 6
+_ECHO: Final = {(1, 8), (58, 128)}  # protocol, type
+_ECHO_REPLY: Final = {(1, 0), (58, 129)}
 _SYN, _SYN_ACK = 2, 18
 
 
 class Packet(NamedTuple):
-    """An IPv4 packet as it was seen."""
+    """An IP packet as it was seen."""
 
     at_ns: int  # since 1970, by the kernel
     protocol: int
@@ -55,7 +56,7 @@ def capturing(where: Namespace, interface: str, file: Path, pattern: str) -> Ite
 
 
 def packets(file: Path) -> Iterator[Packet]:
-    """Read a capture of Ethernet frames that carry IPv4."""
+    """Read a capture of Ethernet frames that carry IP without options or extension headers."""
     data = file.read_bytes()
     assert struct.unpack_from("=I", data)[0] == _NANOSECONDS
     at = _FILE_HEAD_BYTES
@@ -63,7 +64,8 @@ def packets(file: Path) -> Iterator[Packet]:
         seconds, nanoseconds, kept, _ = struct.unpack_from("=IIII", data, at)
         frame = data[at + 16 + _ETHERNET_BYTES : at + 16 + kept]
         at += 16 + kept
-        yield Packet(seconds * 1_000_000_000 + nanoseconds, frame[9], frame[(frame[0] & 0x0F) * 4 :])
+        v6 = frame[0] >> 4 == 6
+        yield Packet(seconds * 1_000_000_000 + nanoseconds, frame[6 if v6 else 9], frame[40 if v6 else 20 :])
 
 
 def echo_rtts_s(file: Path) -> list[float | None]:
@@ -72,10 +74,11 @@ def echo_rtts_s(file: Path) -> list[float | None]:
     back: dict[bytes, int] = {}
     for packet in packets(file):
         echo = packet.body[4:8]  # identifier and sequence number
-        if packet.protocol == _ICMP and packet.body[0] == _ECHO:
+        kind = packet.protocol, packet.body[0]
+        if kind in _ECHO:
             assert echo not in sent, "an identifier and number came twice"
             sent[echo] = packet.at_ns
-        elif packet.protocol == _ICMP and packet.body[0] == _ECHO_REPLY:
+        elif kind in _ECHO_REPLY:
             back.setdefault(echo, packet.at_ns)
     return [(back[echo] - at_ns) / 1e9 if echo in back else None for echo, at_ns in sent.items()]
 

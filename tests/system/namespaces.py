@@ -266,16 +266,18 @@ class Network:
         """End `drop_host`."""
         self.router.nft(f"delete element inet thongsuot {_dropped(address)} {{ {address} }}")
 
-    def loss(self, percent: float, *, both_ways: bool = False) -> None:
+    def loss(self, percent: float, *, both_ways: bool = False, exactly: bool = False) -> None:
         """Lose packets at random on their way from the monitor, and on their way back as well if `both_ways`.
 
         Args:
             percent: of packets, 0 to 100, to a hundredth; 0 ends the loss.
             both_ways: a round trip then survives with (1 - percent / 100) squared.
+            exactly: the first so many of each hundred, instead of a throw of dice for each; whole percents.
         """
         rules = ["flush chain inet thongsuot loss"]
         limit = round(percent * 100)
-        drop = f"numgen random mod 10000 < {limit} counter name lost drop"
+        dice = f"inc mod 100 < {round(percent)}" if exactly else f"random mod 10000 < {limit}"
+        drop = f"numgen {dice} counter name lost drop"
         if limit:
             names = ", ".join(f'"{u}"' for u in self.uplinks)
             match = "" if both_ways else f"iifname {{ {names} }} "
