@@ -113,7 +113,7 @@ def ceil_share(ratio: float, digits: int) -> float:
 
 
 def availability(account: Account, resolution_s: float, rounds: int) -> str:
-    """Return a table's cell for availability: the value, with its bounds below where some time was not observed.
+    """Return a table's cell for availability: the value, with its bounds below where they differ from it.
 
     Without any failure the value is what so many rounds can prove, never 100 %.
     """
@@ -121,19 +121,16 @@ def availability(account: Account, resolution_s: float, rounds: int) -> str:
     if share.value is None or share.least is None or share.most is None:
         return NO_DATA
     digits = percent_digits(resolution_s, (account.window.end - account.window.start).total_seconds())
-    doubt = failure_bound(rounds) if share.value >= 1.0 else 0.0
-    bounds = f"[{at_least(share.least * (1.0 - doubt), digits)} – {at_most(share.most, digits)}]"
+    bounds = f"[{at_least(share.least, digits)} – {at_most(share.most, digits)}]"
     if not share.enough:
         return f"{NOT_ENOUGH_WORDS}\n{bounds}"
     if share.value >= 1.0:
-        value = f"≥ {at_least(1.0 - doubt, digits)}" if rounds else NOT_ENOUGH_WORDS
-    else:
-        value = at_least(share.value, digits)
+        value = f"≥ {at_least(1.0 - failure_bound(rounds), digits)}" if rounds else NOT_ENOUGH_WORDS
+        return value if share.coverage >= 1.0 else f"{value}\n{bounds}"
+    value = at_least(share.value, digits)
     # What is too little to change a printed decimal is not worth a second line.
-    alike = (at_least(share.least * (1.0 - doubt), digits), at_most(share.most, digits))
-    plain = value.removeprefix("≥ ")
-    same = alike == (plain, "100%" if share.value >= 1.0 else plain)
-    return value if same or share.coverage >= 1.0 else f"{value}\n{bounds}"
+    alike = at_least(share.least, digits) == value == at_most(share.most, digits)
+    return value if alike else f"{value}\n{bounds}"
 
 
 def coverage(account: Account) -> str:

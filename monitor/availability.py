@@ -54,12 +54,27 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """How far down time, as it was counted, may lie from the truth, seconds: what lies between two looks was not seen.
+
+    `account` works out the first two from outages and their edges; `hidden_s` is what probing itself may miss.
+    """
+
+    longer_s: float = 0.0  # between the last good look before an outage and the first bad one
+    shorter_s: float = 0.0  # between the last bad look of an outage and the first good one
+    hidden_s: float = 0.0  # in outages that no look fell into, or whose failures were never confirmed
+
+
+NO_DOUBT: Final = Doubt()
+
+
+@dataclass(frozen=True, slots=True)
 class Share:
-    """Availability: down time against observed time, with what unknown time could have made of it."""
+    """Availability: down time against observed time, with what the unseen could have made of it."""
 
     value: float | None  # None when nothing was observed
-    least: float | None  # all unknown time down
-    most: float | None  # all unknown time up
+    least: float | None  # all unknown time down, outages as long as can be, and some unseen
+    most: float | None  # all unknown time up, outages as short as can be
     coverage: float  # observed share of the period
 
     @property
@@ -168,15 +183,35 @@ def seconds_by_state(segments: Iterable[Segment]) -> Mapping[State, float]:
     return total
 
 
-def share(seconds: Mapping[State, float]) -> Share:
-    """Work out availability and its bounds from the seconds of each state."""
+def share(seconds: Mapping[State, float], doubt: Doubt = NO_DOUBT) -> Share:
+    """Work out availability and its bounds from the seconds of each state.
+
+    Args:
+        seconds: of each state; they sum to the window.
+        doubt: how far the down time among them may be wrong.
+    """
     down, unknown = seconds[State.DOWN], seconds[State.UNKNOWN]
-    observed = sum(seconds[s] for s in USABLE) + down
-    whole = observed + unknown
+    usable = sum(seconds[s] for s in USABLE)
+    whole = usable + down + unknown
     if whole <= 0:
         return Share(None, None, None, 0.0)
-    value = (observed - down) / observed if observed > 0 else None
-    return Share(value, (observed - down) / whole, (observed - down + unknown) / whole, observed / whole)
+    observed = usable + down
+    value = usable / observed if observed > 0 else None
+    least = max(usable - doubt.longer_s - doubt.hidden_s, 0.0)
+    most = min(usable + unknown + doubt.shorter_s, whole)
+    return Share(value, least / whole, most / whole, observed / whole)
+
+
+HIDDEN_CHANCE: Final = 0.01  # that more was down between good looks than `hidden_s` says
+
+
+def hidden_s(rounds: int, every_s: float) -> float:
+    """Return how long outages between good looks may have lasted altogether, unseen.
+
+    So many looks without a failure bound the share of time that was down: 1 - chance^(1/n), about 4.6 intervals.
+    """
+    share_hidden: float = 1 - HIDDEN_CHANCE ** (1 / rounds) if rounds > 0 else 0.0
+    return share_hidden * rounds * every_s
 
 
 def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Window) -> list[Outage]:
@@ -312,13 +347,14 @@ def clip(segments: Iterable[Segment], window: Window) -> list[Segment]:
     ]
 
 
-def account(segments: Iterable[Segment], down: Iterable[Outage], window: Window) -> Account:
+def account(segments: Iterable[Segment], down: Sequence[Outage], window: Window, unseen_s: float = 0.0) -> Account:
     """Work out the account of a window. The accounts of a window's parts add up to its own.
 
     Args:
         segments: a timeline that covers the window.
         down: the outages of that timeline.
         window: what to account for.
+        unseen_s: down time that probing may have missed, see `hidden_s`; widens the lower bound alone.
     """
 
     def within(moment: datetime) -> datetime:
@@ -328,14 +364,16 @@ def account(segments: Iterable[Segment], down: Iterable[Outage], window: Window)
     touching = [o for o in down if o.start < window.end and o.end > window.start]
     least = sum((max(within(o.earliest_end) - within(o.start), timedelta()) for o in touching), timedelta())
     most = sum((within(o.end) - within(o.earliest_start) for o in down), timedelta())
+    down_least_s, down_most_s, down_s = least.total_seconds(), most.total_seconds(), seconds[State.DOWN]
+    doubt = Doubt(max(down_most_s - down_s, 0.0), max(down_s - down_least_s, 0.0), unseen_s)
     return Account(
         window=window,
         seconds=seconds,
-        share=share(seconds),
+        share=share(seconds, doubt),
         outages=len(touching),
         longest_s=max(((within(o.end) - within(o.start)).total_seconds() for o in touching), default=0.0),
-        down_least_s=least.total_seconds(),
-        down_most_s=most.total_seconds(),
+        down_least_s=down_least_s,
+        down_most_s=down_most_s,
     )
 
 

@@ -1,7 +1,7 @@
 """Recorded results through the daemon's own judge of outages and accounting of time.
 
-The bounds of availability printed here are wider than unobserved time alone makes them: an outage begins somewhere
-between the last good and the first bad result, and one that fits between two probes may not be seen at all.
+Figures are worked out by `monitor.availability`, as those of reports are; failures that were never confirmed, and
+outages that fit between two probes, are told to it as down time that may have been missed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from config.plan import OutagePolicy, Window
-from monitor.availability import outages, seconds_by_state, share, timeline
+from monitor.availability import USABLE, account, hidden_s, outages, timeline
 from monitor.judge import outage
 from monitor.judge.outage import Memory, Sample
 from monitor.model import Change, Gap, State
@@ -26,7 +26,6 @@ from thongsuot.replay import ReplayError, lines_of
 
 SITE, CHECK = "replay", "replay.outage"
 SIGNS: Final = {"1": Sample.GOOD, "0": Sample.BAD, "-": Sample.BLIND}
-DOUBT: Final = 0.01  # chance at most that more was hidden between the probes than the bounds allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,32 +162,20 @@ class OutageReplay:
         period = Window(start, end)
         gaps = [*self.gaps, *([Gap(SITE, CHECK, self._gap, None, "local")] if self._gap else [])]
         segments = timeline(self.changes, gaps, period, end)
-        seconds = seconds_by_state(segments)
         found = outages(segments, self.changes, period)
-        result = share(seconds)
-        down, unknown = seconds[State.DOWN], seconds[State.UNKNOWN]
-        whole = sum(seconds.values())
-        more = sum((o.start - o.earliest_start).total_seconds() for o in found) + self.doubtful_s + self._hidden_s()
-        less = sum((o.end - o.earliest_end).total_seconds() for o in found)
-        least = (whole - unknown - down - more) / whole if whole else None
-        most = (whole - down + less) / whole if whole else None
+        unseen_s = self.doubtful_s + hidden_s(self.rounds, self.every_s)
+        result = account(segments, found, period, unseen_s)
+        seconds = result.seconds
         return {
             "outages": [self._outage_json(o.start, o.end) for o in found],
-            "seconds": {"up": whole - down - unknown, "down": down, "unknown": unknown},
-            "availability": {
-                "value": result.value,
-                "min": None if least is None else max(0.0, least),
-                "max": None if most is None else min(1.0, most),
+            "seconds": {
+                "up": sum(seconds[s] for s in USABLE),
+                "down": seconds[State.DOWN],
+                "unknown": seconds[State.UNKNOWN],
             },
-            "coverage": result.coverage,
+            "availability": {"value": result.share.value, "min": result.share.least, "max": result.share.most},
+            "coverage": result.share.coverage,
         }
-
-    def _hidden_s(self) -> float:
-        """Return the time that outages between good probes may have taken, unseen: n good ones bound their share."""
-        if not self.rounds:
-            return 0.0
-        share_hidden: float = 1 - math.exp(math.log(DOUBT) / self.rounds)
-        return share_hidden * self.rounds * self.every_s
 
     def _outage_json(self, start: datetime, end: datetime) -> dict[str, float]:
         told = next(

@@ -143,10 +143,13 @@ def _claim(figures: Figures, assessed: CongestionFigures, found: Verdict) -> Par
             bold="Kết luận:",
         )
     if found is Verdict.FOUND:
-        return Paragraph(f"{when}, {_found_words(figures)}; chi tiết nêu dưới đây.", bold="Kết luận: có nghẽn.")
+        return Paragraph(
+            f"{when}, {_found_words(figures)}; chi tiết nêu dưới đây.{_elsewhere(figures, assessed)}",
+            bold="Kết luận: có nghẽn,",
+        )
     return Paragraph(
-        f"{when}, không phát hiện đợt nghẽn nào trong thời gian quan sát được trên các đường đo tới "
-        f"{_listed(figures)}, nhưng số liệu không đủ căn cứ để kết luận cho toàn bộ thời gian báo cáo. Lý do:",
+        f"{when[0].upper()}{when[1:]}, không phát hiện đợt nghẽn nào trong thời gian quan sát được trên các đường đo "
+        f"tới {_listed(figures)}, nhưng số liệu không đủ căn cứ để kết luận cho toàn bộ thời gian báo cáo. Lý do:",
         bold="Không đủ căn cứ để kết luận.",
     )
 
@@ -160,12 +163,27 @@ def _found_words(figures: Figures, *, capital: bool = False) -> str:
         for check, path in (figures.congestion.paths if figures.congestion else {}).items():
             episodes = [e for e in path.episodes if e.cause == cause]
             if episodes:
-                total = duration_words(path.seconds(cause, figures.period))
+                total = duration_words(round(path.seconds(cause, figures.period)))
                 side = " (phía trạm đo)" if cause == NEAR_SIDE else ""
                 counts.append(f"{len(episodes)} đợt nghẽn trên đường đo tới {known[check]}{side}, tổng cộng {total}")
     if counts:
         return f"{lead} {'; '.join(counts)}"
     return f"{lead} trạng thái nghẽn đối với {words.listed(s.name for s, _ in congested(figures))}"
+
+
+def _elsewhere(figures: Figures, assessed: CongestionFigures) -> str:
+    """Say of the paths without an episode what the evidence carries of them by themselves."""
+    hit = {s.id for s, _ in congested(figures)}
+    judged, known = evidence.judged_checks(figures.plan), names(figures)
+    calm = [
+        check
+        for check, service in judged.items()
+        if service.id not in hit and evidence.verdict(assessed, [check], windows(figures)) is Verdict.NONE_FOUND
+    ]
+    limit = CongestionFigures({c: assessed.paths[c] for c in calm}).limit
+    if limit is None:
+        return ""
+    return f" Trên đường đo tới {words.listed(known[c] for c in calm)} không phát hiện nghẽn, với {limit_words(limit)}."
 
 
 def _why_not(figures: Figures, assessed: CongestionFigures, found: Verdict) -> list[Block]:

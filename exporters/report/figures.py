@@ -33,6 +33,7 @@ class Line:
 
     segments: Sequence[Segment]
     outages: Sequence[Outage]
+    every_s: float = 0.0  # between two looks: what lies between them may have been missed
 
     @property
     def seconds(self) -> Mapping[State, float]:
@@ -40,8 +41,11 @@ class Line:
         return availability.seconds_by_state(self.segments)
 
     def account(self, window: Window) -> Account:
-        """Return the account of a part of the period."""
-        return availability.account(self.segments, self.outages, window)
+        """Return the account of a part of the period; its bounds hold what may have been missed between looks."""
+        seconds = availability.seconds_by_state(availability.clip(self.segments, window))
+        observed_s = sum(seconds.values()) - seconds[State.UNKNOWN]
+        rounds = int(observed_s / self.every_s) if self.every_s else 0
+        return availability.account(self.segments, self.outages, window, availability.hidden_s(rounds, self.every_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +88,7 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
     for target in plan.targets():
         mine = changes.get(target.id, [])
         segments = availability.timeline(mine, gaps.get(target.id, []), period, known_until)
-        checks[target.id] = Line(segments, availability.outages(segments, mine, period))
+        checks[target.id] = Line(segments, availability.outages(segments, mine, period), target.every_s)
     services = {s.id: _service_line(s, checks, period) for s in plan.services}
     return Figures(
         plan,
@@ -128,7 +132,8 @@ def slowest_s(service: ServicePlan, window: Window) -> float:
 def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Window) -> Line:
     lines = [(checks[t.id].segments, checks[t.id].outages) for t in service.targets]
     segments = availability.service_timeline([s for s, _ in lines], service.at_least, period)
-    return Line(segments, availability.service_outages(segments, lines, service.at_least, period))
+    down = availability.service_outages(segments, lines, service.at_least, period)
+    return Line(segments, down, slowest_s(service, period))
 
 
 def percentile(ordered: Sequence[float], share: float) -> float | None:
@@ -162,7 +167,7 @@ def _service_json(figures: Figures, service: ServicePlan) -> dict[str, Any]:
         "id": service.id,
         "name": service.name,
         "kind": service.kind.value,
-        **_line_json(figures.services[service.id], resolution, figures.plan.site.timezone),
+        **_line_json(figures, figures.services[service.id], resolution),
         "checks": [_check_json(figures, t) for t in service.targets],
     }
 
@@ -173,14 +178,14 @@ def _check_json(figures: Figures, target: Target) -> dict[str, Any]:
         "name": target.name,
         "probe": target.probe.kind,
         "path": target.path_id,
-        **_line_json(figures.checks[target.id], target.every_s, figures.plan.site.timezone),
+        **_line_json(figures, figures.checks[target.id], target.every_s),
         "slots": _slots_json(figures.slots.get(target.id)),
         "results": _results_json(figures.responses.get(target.id)),
     }
 
 
-def _line_json(line: Line, resolution_s: float, zone: tzinfo) -> dict[str, Any]:
-    share = availability.share(line.seconds)
+def _line_json(figures: Figures, line: Line, resolution_s: float) -> dict[str, Any]:
+    zone, share = figures.plan.site.timezone, line.account(figures.period).share
     return {
         "seconds": {state.value: round(s, SECOND_DIGITS) for state, s in line.seconds.items()},
         "availability": {"value": ratio(share.value), "min": ratio(share.least), "max": ratio(share.most)},

@@ -238,6 +238,7 @@ def _rest(count: int) -> list[Block]:
 
 
 def _assessment(figures: Figures, no: Numbering) -> list[Block]:
+    queues = congestion_claims.blocks(figures, no)  # first: tables are numbered in the order in which they stand
     spans = claims.blind(figures)
     table = tables.blind_table(figures, spans, no)
     missing: list[Block] = (
@@ -248,7 +249,7 @@ def _assessment(figures: Figures, no: Numbering) -> list[Block]:
         Heading("1. Về gián đoạn", 2),
         *claims.outages(figures),
         Heading("2. Về nghẽn mạng", 2),
-        *congestion_claims.blocks(figures, no),
+        *queues,
         Heading("3. Thời gian không có số liệu", 2),
         *missing,
     ]

@@ -137,7 +137,7 @@ def test_a_check_with_an_outage_a_gap_and_a_daemon_that_stopped(figures: dict[st
         "path": "",
         # 600 s unknown after the daemon's end and 360 s in the gap; 300 s down; the rest up.
         "seconds": {"unknown": 960.0, "up": 2340.0, "degraded": 0.0, "congested": 0.0, "down": 300.0},
-        "availability": {"value": 0.886364, "min": 0.65, "max": 0.916667},
+        "availability": {"value": 0.886364, "min": 0.604277, "max": 0.919444},
         "coverage": 0.733333,
         "enough": False,
         "resolution_s": 30.0,
@@ -166,6 +166,16 @@ def test_a_check_with_an_outage_a_gap_and_a_daemon_that_stopped(figures: dict[st
     }
 
 
+def test_the_bounds_hold_the_unobserved_the_edges_of_outages_and_what_lies_between_looks(
+    figures: dict[str, Any],
+) -> None:
+    smtp = figures["services"][0]["checks"][0]
+    usable_s, unknown_s, before_s, after_s = 2340.0, 960.0, 30.0, 10.0
+    hidden_s = 30.0 * 88 * (1 - 0.01 ** (1 / 88))  # 2640 s observed, a look each 30 s
+    assert smtp["availability"]["min"] == round((usable_s - before_s - hidden_s) / 3600, 6)
+    assert smtp["availability"]["max"] == round((usable_s + unknown_s + after_s) / 3600, 6)
+
+
 def test_a_service_that_needs_all_its_checks(figures: dict[str, Any]) -> None:
     mail = {k: v for k, v in figures["services"][0].items() if k not in ("checks", "outages")}
     assert mail == {
@@ -174,7 +184,7 @@ def test_a_service_that_needs_all_its_checks(figures: dict[str, Any]) -> None:
         "kind": "mail",
         # Either check unseen (1440 to 1800) or the daemon gone (from 3000) leaves it unknown.
         "seconds": {"unknown": 960.0, "up": 1140.0, "degraded": 1200.0, "congested": 0.0, "down": 300.0},
-        "availability": {"value": 0.886364, "min": 0.65, "max": 0.916667},
+        "availability": {"value": 0.886364, "min": 0.568794, "max": 0.919444},
         "coverage": 0.733333,
         "enough": False,
         "resolution_s": 60.0,  # that of its slowest check
@@ -361,8 +371,8 @@ def test_the_table_of_services(written: dict[str, bytes]) -> None:
         "congested_s": "0.0",
         "down_s": "300.0",
         "availability": "0.886364",
-        "availability_min": "0.65",
-        "availability_max": "0.916667",
+        "availability_min": "0.568794",
+        "availability_max": "0.919444",
         "coverage": "0.733333",
         "enough": "False",
         "resolution_s": "60.0",

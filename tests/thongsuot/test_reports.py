@@ -163,7 +163,9 @@ def test_a_report_is_written_from_the_journal_of_the_state_directory(tmp_path: P
     ]
     found = json.loads((tmp_path / "out" / "report" / "figures.json").read_text(encoding="utf-8"))
     assert found["title"] == "2027-02-06 00:00 – 2027-02-06 00:10"
-    assert found["services"][0]["availability"] == {"value": 0.5, "min": 0.5, "max": 0.5}
+    share = found["services"][0]["availability"]
+    assert (share["value"], share["max"]) == (0.5, 0.5)
+    assert 0.25 < share["min"] < 0.5  # four rounds may have been missed: see test_availability
 
 
 def test_the_seconds_still_sum_to_the_period_when_it_is_cut_off_at_any_present(tmp_path: Path) -> None:
