@@ -11,7 +11,7 @@ import base64
 import contextlib
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -108,10 +108,21 @@ class Dialogue:
     asked: str = ""  # the command that is being answered; empty until the greeting is over
     secrets: tuple[bytes, ...] = ()  # must not appear in anything we say
     lines: int = field(default=0)  # of the answer under way
+    deadline: asyncio.Timeout | None = None  # of the conversation, once it is under way
 
     def left_s(self) -> float:
         """Return the seconds left before the run's deadline, at least 0."""
         return max(0.0, self.began + self.m.timeout_s - time.perf_counter())
+
+    def close_time_s(self) -> float:
+        """Return the seconds after which a conversation ends itself, to say what was not answered."""
+        return max(0.0, self.left_s() - min(MARGIN_S, self.m.timeout_s * 0.1))
+
+    def extend(self, timeout_s: float) -> None:
+        """Let the conversation last until `timeout_s` after its begin: what it waits for is not its server's alone."""
+        self.m.timeout_s = timeout_s
+        if self.deadline is not None:
+            self.deadline.reschedule(asyncio.get_running_loop().time() + self.close_time_s())
 
     async def send(self, line: bytes, name: str) -> None:
         """Send one line; `name` is what a reason may call it, without arguments or secrets."""
@@ -260,7 +271,7 @@ class MailSession(ABC, Generic[S]):
         """Look at what the check names beyond the login: a recipient, a mailbox, a count."""
 
 
-Kind = type[MailSession[S]]
+Kind = Callable[[S, Dialogue], MailSession[S]]  # a session's class, or whatever makes one
 
 
 async def converse(kind: Kind[S], settings: S, m: Measurement, port: int) -> None:
@@ -274,7 +285,7 @@ async def converse(kind: Kind[S], settings: S, m: Measurement, port: int) -> Non
     async with _opened(settings, m, port) as stream:
         d = Dialogue(m, stream, began)
         session = kind(settings, d)
-        deadline = asyncio.timeout(max(0.0, d.left_s() - min(MARGIN_S, m.timeout_s * 0.1)))
+        deadline = d.deadline = asyncio.timeout(d.close_time_s())
         try:
             async with deadline:
                 await _steps(session, kind, port)

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from probes.base import Fault, Measurement, ProbeError, ProbeType, Value
 from probes.mail_dialogue import MAIL_FACTS, MAIL_VALUES, converse, quote
-from probes.smtp_dialogue import Recipient, Sender, SmtpSession, SmtpSettings, or_
+from probes.smtp_dialogue import SMTP_FACTS, SMTP_VALUES, Recipient, Sender, SmtpSession, SmtpSettings, or_
 
 
 def _expression(pattern: str) -> str:
@@ -99,16 +99,12 @@ PROBE = ProbeType(
     settings=Settings,
     run=run,
     values=(
-        Value("banner_s", "Time from the open connection (after TLS from the first byte) to the whole banner"),
-        Value("banner_code", "Reply code of the banner; 220 is the good one"),
-        Value("size_limit_bytes", "Largest message the server says it takes (SIZE); absent without a limit"),
-        Value("login_code", "Reply code of the login; 235 is the good one"),
+        *SMTP_VALUES,
         Value("rcpt_code", "Reply code for the recipient that was asked about"),
         *MAIL_VALUES,
     ),
     facts=(
-        Value("banner", "Text of the banner, the start of a long one"),
-        Value("extensions", "Keywords of the extensions the server offers, the first ones of many"),
+        *SMTP_FACTS,
         *MAIL_FACTS,
     ),
 )

@@ -13,7 +13,7 @@ from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr
 
-from probes.base import Fault, Port, ProbeError
+from probes.base import Fault, Port, ProbeError, Value
 from probes.mail_dialogue import Dialogue, MailSession, MailSettings, quote, sasl_plain, shown_list
 
 COMMAND_LIMIT: Final = 510  # bytes of a command line without its end, RFC 5321 section 4.5.3.1.4
@@ -49,6 +49,17 @@ class SmtpSettings(MailSettings):
 
 
 S = TypeVar("S", bound=SmtpSettings)
+
+SMTP_VALUES: Final = (
+    Value("banner_s", "Time from the open connection (after TLS from the first byte) to the whole banner"),
+    Value("banner_code", "Reply code of the banner; 220 is the good one"),
+    Value("size_limit_bytes", "Largest message the server says it takes (SIZE); absent without a limit"),
+    Value("login_code", "Reply code of the login; 235 is the good one"),
+)
+SMTP_FACTS: Final = (
+    Value("banner", "Text of the banner, the start of a long one"),
+    Value("extensions", "Keywords of the extensions the server offers, the first ones of many"),
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from probes import heartbeat
 from probes.base import Tools, utc_now
 from probes.byte_budget import ByteBudget
 from probes.heartbeat_ledger import Heartbeats
+from probes.mailflow_ledger import MailLedger
 from thongsuot.notify import keep_alive, notify
 
 log = logging.getLogger(__name__)
@@ -239,6 +240,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     results: asyncio.Queue[Result] = asyncio.Queue(RESULTS_LIMIT)
     tools, wake = Tools(), asyncio.Event()
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
+    tools.put(MailLedger(plan.state_dir / "mailflow.json"))
     tools.put(await _heartbeats(plan))
     scheduler = Scheduler(plan.targets(), results, board, tools, concurrency=_probes_at_once())
     own_watch = OwnWatch(board)
