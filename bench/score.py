@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import labels, months, reference_rule
+from bench import grouping, labels, months, reference_rule
 from bench.labels import Found, Rise
 from monitor.congestion_record import judge_packets
 from monitor.judge.congestion import Judge
@@ -151,6 +151,7 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MONTHS
     rows = [*jitterbug_rows(), *atlas_rows(), *month_rows(count)]
+    rows += [row(**found) for found in grouping.rows()]
     show(rows)
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", "utf-8")
