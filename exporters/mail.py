@@ -49,6 +49,9 @@ class Outbox(Protocol):
     async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:
         """Return items due at `now`, oldest first; `attempts` counts the tries before this one."""
 
+    async def still_owed(self, item_id: int) -> bool:
+        """Whether an item that was claimed has not been withdrawn since."""
+
     async def mark_sent(self, item_id: int, at: datetime, detail: str) -> None:
         """Record that a server accepted the item, with its reply."""
 
@@ -122,6 +125,9 @@ class MailChannel:
         sent = 0
         while items := await self._outbox.claim(CHANNEL, now, BATCH):
             for item in items:
+                if not await self._outbox.still_owed(item.id):
+                    self._count("withdrawn")
+                    continue
                 sent += await self._deliver(item, dead)
             if len(items) < BATCH:
                 break
@@ -237,7 +243,8 @@ def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime
     message["Message-ID"] = identity
     if item.thread_id and thread != identity:
         message["In-Reply-To"] = thread
-        message["References"] = thread
+        threads = dict.fromkeys([thread, *(_message_id(r.thread_id, sender) for r in item.notice.retracted)])
+        message["References"] = " ".join(threads)  # a correction stands in every thread that it corrects
     message["Auto-Submitted"] = "auto-generated"
     message["X-Thongsuot-Incident"] = str(item.notice.incident)
     message["X-Thongsuot-Event"] = item.notice.kind.value

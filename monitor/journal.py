@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import orjson
 from pydantic import TypeAdapter
 
+from monitor import withdrawal
 from monitor.judge.outage import Memory
 from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount
 from monitor.rows import (
@@ -34,6 +34,8 @@ from monitor.rows import (
 from monitor.rows import from_ms as from_ms
 from monitor.rows import pack_body as pack_body
 from monitor.rows import to_ms as to_ms
+from monitor.schema import bring_up
+from monitor.schema import migrations as migrations
 
 T = TypeVar("T")
 
@@ -52,6 +54,17 @@ _MAY_PASS: Final = frozenset(
         sqlite3.SQLITE_CANTOPEN,
         sqlite3.SQLITE_PROTOCOL,
     }
+)
+_DUTY_COLUMNS: Final = (
+    "site",
+    "incident",
+    "kind",
+    "channel",
+    "message_id",
+    "thread_id",
+    "notice",
+    "created_ms",
+    "next_try_ms",
 )
 _MEMORY: Final = TypeAdapter(Memory)
 _NOTICE: Final = TypeAdapter(Notice)
@@ -75,6 +88,14 @@ class Duty:
     thread_id: str
 
 
+@dataclass(frozen=True, slots=True)
+class Withdrawal:
+    """Incidents that were our own fault, and the word that corrects what was told of them, if anything was."""
+
+    incidents: tuple[int, ...]
+    correction: Duty
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes."""
@@ -88,6 +109,7 @@ class Batch:
     incidents: dict[int, Incident] = field(default_factory=dict)
     duties: list[Duty] = field(default_factory=list)
     slots: Sequence[SlotCount] = ()
+    withdrawal: Withdrawal | None = None
     due_now: datetime | None = None  # the clock was set back: what waits for a next try waits no longer than this
 
 
@@ -259,11 +281,15 @@ class Journal:
             " cause = excluded.cause",
             [incident_row(i) for i in sorted(batch.incidents.values(), key=lambda i: i.ended_at is None)],
         )
+        columns = ", ".join(_DUTY_COLUMNS)
         db.executemany(
-            "INSERT INTO outbox (site, incident, kind, channel, message_id, thread_id, notice, created_ms,"
-            " next_try_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            f"INSERT INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608  our own names
             [self._duty_row(d, at) for d in batch.duties],
         )
+        if batch.withdrawal is not None:
+            told = withdrawal.withdraw(db, site, batch.withdrawal.incidents, to_ms(at))
+            row = dict(zip(_DUTY_COLUMNS, self._duty_row(batch.withdrawal.correction, at), strict=True))
+            withdrawal.owe_correction(db, row, told)
         for duty in batch.duties:
             self._bring_forward("incident = ? AND channel = ?", (duty.notice.incident, duty.channel), at)
         if batch.due_now is not None:
@@ -396,6 +422,10 @@ class Journal:
         """Note that the server accepted the message."""
         await self._mark("sent_ms = ?", item_id, at, detail)
 
+    async def still_owed(self, item_id: int) -> bool:
+        """Whether a duty that was claimed has not been withdrawn since."""
+        return await self._do(lambda: withdrawal.still_owed(self._db, item_id))
+
     async def mark_retry(self, item_id: int, next_try: datetime, detail: str) -> None:
         """Note that it did not go through and when to try again."""
         await self._mark("next_try_ms = ?", item_id, next_try, detail, brings_forward=True)
@@ -413,6 +443,8 @@ class Journal:
                     f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ? WHERE id = ?",  # noqa: S608
                     (to_ms(moment), detail, item_id),
                 )
+                if column.startswith("sent_ms"):
+                    withdrawal.left_after_all(self._db, item_id)
                 if brings_forward:
                     older = "id < ? AND (incident, channel) = (SELECT incident, channel FROM outbox WHERE id = ?)"
                     self._bring_forward(older, (item_id, item_id), moment)
@@ -455,30 +487,11 @@ def _open_file(state_dir: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
-        _migrate(db)
+        newest, have = bring_up(db), db.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.Error as exc:
         db.close()
         raise JournalError(f"{state_dir / FILE_NAME} cannot be used: {exc}") from exc
-    except JournalError:
-        db.close()
-        raise
-    return db
-
-
-def migrations() -> list[tuple[int, str]]:
-    """Return the schema's steps in order: (version, SQL)."""
-    folder = resources.files("monitor") / "migrations"
-    names = sorted(f.name for f in folder.iterdir() if f.name.endswith(".sql"))
-    return [(int(name[:4]), (folder / name).read_text(encoding="utf-8")) for name in names]
-
-
-def _migrate(db: sqlite3.Connection) -> None:
-    have = db.execute("PRAGMA user_version").fetchone()[0]
-    steps = migrations()
-    newest = steps[-1][0]
     if have > newest:
+        db.close()
         raise JournalError(f"the journal is of version {have}, this program knows {newest}: use the newer program")
-    for version, sql in steps:
-        if version > have:
-            # One transaction a step, with its number, so that a cut leaves the version before.
-            db.executescript(f"BEGIN;\n{sql}\nPRAGMA user_version = {version};\nCOMMIT;")
+    return db

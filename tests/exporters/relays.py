@@ -119,11 +119,15 @@ class MemoryOutbox:
         self.sent: dict[int, str] = {}
         self.something_sent = asyncio.Event()
         self.failed: dict[int, str] = {}
+        self.withdrawn: set[int] = set()
         self.retries: list[tuple[int, datetime, str]] = []
 
     async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:
         ready = [item for when, item in self.due.values() if when <= now and item.channel == channel]
         return ready[:limit]
+
+    async def still_owed(self, item_id: int) -> bool:
+        return item_id in self.due and item_id not in self.withdrawn
 
     async def mark_sent(self, item_id: int, at: datetime, detail: str) -> None:
         del self.due[item_id]
