@@ -11,7 +11,6 @@ Source: RFC 792, RFC 4443 section 4, RFC 2681 (round-trip delay), RFC 3393 secti
 from __future__ import annotations
 
 import errno
-import statistics
 import time
 from collections import Counter
 from itertools import pairwise
@@ -102,10 +101,12 @@ def _report(m: Measurement, outcome: Outcome) -> None:
     if outcome.refusals:
         m.fact("refused_by", outcome.refusals[0][0])
     if came:
-        values["rtt_min_s"] = min(came)
-        values["rtt_median_s"] = statistics.median(came)
+        came.sort()
+        middle = len(came) // 2
+        values["rtt_min_s"] = came[0]
+        values["rtt_median_s"] = came[middle] if len(came) % 2 else (came[middle - 1] + came[middle]) / 2
         values["rtt_mean_s"] = sum(came) / len(came)
-        values["rtt_max_s"] = max(came)
+        values["rtt_max_s"] = came[-1]
     steps = [abs(b - a) for a, b in pairwise(outcome.rtts_s) if a is not None and b is not None]
     if steps:
         values["jitter_s"] = sum(steps) / len(steps)

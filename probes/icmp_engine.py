@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import math
 import secrets
 import select
 import socket
@@ -51,6 +52,9 @@ _LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a la
 _MISSES: Final = 64  # chosen: stamps in a row that were not there at once, after which they are waited for instead
 _STAMP_LATEST_NS: Final = 1_000_000_000  # chosen: a stamp of sending this long after the call is none of that call
 _CLOCK_STEP_NS: Final = 2_000_000  # chosen: slewing is at most 0.5 ms a second (adjtimex(2)), so more is a step
+
+
+_Notes = list[tuple[int, int, bytes]]  # of recvmsg: level, type, data
 
 
 class Plan(NamedTuple):
@@ -92,30 +96,10 @@ class _Sent:
         self.offset_ns = self.wall_ns - self.sent_ns
 
 
-class _Came(NamedTuple):
-    """A reply as it was read, and when the reading began."""
-
-    notes: list[tuple[int, int, bytes]]
-    source: str
-    hops: int | None
-    now_ns: int
-    wall_ns: int
-
-
-def _rtt_ns(echo: _Sent, came: _Came, stamp_ns: int | None) -> int:
-    """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""
-    now_ns, wall_ns = came.now_ns, came.wall_ns
-    if stamp_ns is None or stamp_ns > wall_ns:
-        # It came while others were read.
-        now_ns, wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
-    if stamp_ns is None or abs(wall_ns - now_ns - echo.offset_ns) > _CLOCK_STEP_NS:
-        return now_ns - echo.sent_ns
-    rtt_ns = stamp_ns - echo.wall_ns
-    return rtt_ns if 0 < rtt_ns <= now_ns - echo.sent_ns else now_ns - echo.sent_ns
-
-
 class _Round:
     """The echoes of one call: sends by timer, ends when all have an answer or the wait is over."""
+
+    __slots__ = ("_began", "_loop", "_maker", "_settled", "_timer", "done", "ended", "link", "outcome", "plan", "seqs")
 
     def __init__(self, link: _Link, plan: Plan) -> None:
         self.link = link
@@ -124,10 +108,10 @@ class _Round:
         self.seqs: list[int] = []
         self._maker = link.maker(plan.size_bytes)
         self._settled = 0  # echoes with a reply or an ICMP error
-        self._drops = link.drops()
-        self._loop = asyncio.get_running_loop()
+        self._loop = link.loop
         self._began = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self.ended = False
         self.done: asyncio.Future[None] = self._loop.create_future()
 
     def send_due(self) -> None:
@@ -156,8 +140,6 @@ class _Round:
     def answered(self, index: int, rtt_s: float, source: str, hops: int | None) -> None:
         """Take a reply in."""
         outcome = self.outcome
-        if self.done.done():
-            return
         if outcome.rtts_s[index] is not None:
             outcome.duplicates += 1
             return
@@ -171,10 +153,9 @@ class _Round:
 
     def refused(self, who: str, what: str) -> None:
         """Take an ICMP error about one of the echoes in."""
-        if not self.done.done():
-            self.outcome.refusals.append((who, what))
-            self._settled += 1
-            self._finish_if_settled()
+        self.outcome.refusals.append((who, what))
+        self._settled += 1
+        self._finish_if_settled()
 
     def _finish_if_settled(self) -> None:
         if self._settled >= self.plan.echoes:
@@ -185,15 +166,18 @@ class _Round:
         self._finish()
 
     def _finish(self) -> None:
-        if not self.done.done():
+        if not self.ended:
+            self.ended = True
             lost = None in self.outcome.rtts_s
-            self.outcome.overflowed = lost and self.link.drops() != self._drops
-            self.done.set_result(None)
+            self.outcome.overflowed = lost and self.link.overflowed_since(self._began)
+            if not self.done.done():
+                self.done.set_result(None)
 
     def close(self) -> None:
         """Stop timers and forget the echoes; lost ones are kept a while, to know a late answer."""
         if self._timer is not None:
             self._timer.cancel()
+        self.ended = True
         self.done.cancel()
         self.link.release(self)
 
@@ -221,6 +205,8 @@ class _Link:
         self._stamp_number = 0  # of the next packet sent
         self._unstamped: dict[int, _Sent] = {}  # by that number: sent, and the stamp not seen yet
         self._misses = 0
+        self._now_ns = self._wall_ns = 0  # when the reading under way began, by both clocks
+        self._drops, self._dropped_at = 0, -math.inf  # packets that our receive buffer had no room for, by the kernel
         # A stamp or an ICMP error in the error queue counts as an error of the socket, at which uvloop's reader gives
         # up for good (libuv, uv__poll_io). Asked through an epoll of its own, it is a reason to read like any other.
         self._ready = select.epoll()
@@ -236,10 +222,15 @@ class _Link:
             self._read_bytes = max(self._read_bytes, size_bytes + 128)
         return found
 
-    def drops(self) -> int:
-        """Return how many packets our own receive buffer had no room for since the socket was opened."""
+    def overflowed_since(self, began: float) -> bool:
+        """Say whether our own receive buffer had no room for a packet since a moment of the loop's clock."""
+        self._note_drops()
+        return self._dropped_at >= began
+
+    def _note_drops(self) -> None:
         info = self._sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, _MEMORY_INFO.size)
-        return int(_MEMORY_INFO.unpack(info)[-1])
+        if (drops := int(_MEMORY_INFO.unpack(info)[-1])) != self._drops:
+            self._drops, self._dropped_at = drops, self.loop.time()
 
     def send(self, of: _Round, index: int, maker: icmp_packet.EchoMaker) -> int:
         """Send one echo and return its sequence number.
@@ -289,7 +280,7 @@ class _Link:
         for _ in range(0x10000):
             self._serial = (self._serial + 1) & 0xFFFFFFFF
             busy = self._sent.get(self._serial & 0xFFFF)
-            if busy is None or busy.round.done.done():
+            if busy is None or busy.round.ended:
                 return self._serial
         raise OSError(errno.ENOBUFS, "65536 echoes are under way on one socket")
 
@@ -297,47 +288,56 @@ class _Link:
         """Take in every packet that has come, up to a bound; the loop calls again while there are more."""
         if self._unstamped or not self._raw:
             self._read_errors()  # stamps first: the replies below are measured from them
-        now_ns, wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
-        receive, read_bytes, with_header, head = (
-            self._sock.recvmsg,
-            self._read_bytes,
-            self._with_header,
-            self._reply_head,
-        )
+        self._now_ns, self._wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+        receive, read_bytes = self._sock.recvmsg, self._read_bytes
         for _ in range(_READS_AT_ONCE):
             try:
                 packet, notes, _flags, source = receive(read_bytes, _NOTES_BYTES)
             except (BlockingIOError, InterruptedError):
-                return
+                break
             except OSError:  # a ping socket's pending error; what it is about stands in the error queue
                 self._read_errors()
                 continue
-            begin = (packet[0] & 0x0F) * 4 if with_header else 0
-            if packet[begin : begin + 2] == head:
-                seq = int.from_bytes(packet[begin + 6 : begin + 8], "big")
-                echo = self._sent.get(seq)
-                # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
-                if echo is not None and packet[begin + icmp_packet.HEADER_BYTES :] == echo.body:
-                    self._replied(
-                        seq, echo, _Came(notes, source[0], packet[8] if with_header else None, now_ns, wall_ns)
-                    )
-                continue
-            parsed = icmp_packet.parse(self.flow.version, packet, ip_header=with_header)
-            if isinstance(parsed, icmp_packet.Refused):
-                self._refused(parsed, source[0])
+            self._take(packet, notes, source[0])
+        self._note_drops()
 
-    def _replied(self, seq: int, echo: _Sent, came: _Came) -> None:
-        if echo.round.done.done():
-            self._late_reply(seq, echo)
+    def _take(self, packet: bytes, notes: _Notes, source: str) -> None:
+        begin = (packet[0] & 0x0F) * 4 if self._with_header else 0
+        if packet[begin : begin + 2] == self._reply_head:
+            seq = int.from_bytes(packet[begin + 6 : begin + 8], "big")
+            echo = self._sent.get(seq)
+            # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
+            if echo is None or packet[begin + icmp_packet.HEADER_BYTES :] != echo.body:
+                return
+            if echo.round.ended:
+                self._late_reply(seq, echo)
+            else:
+                self._replied(echo, notes, source, packet[8] if self._with_header else None)
             return
-        stamp_ns, hops = None, came.hops
-        for level, kind, data in came.notes:
+        parsed = icmp_packet.parse(self.flow.version, packet, ip_header=self._with_header)
+        if isinstance(parsed, icmp_packet.Refused):
+            self._refused(parsed, source)
+
+    def _replied(self, echo: _Sent, notes: _Notes, source: str, hops: int | None) -> None:
+        stamp_ns = None
+        for level, kind, data in notes:
             if kind in _STAMP_KINDS and level == socket.SOL_SOCKET:
                 seconds, nanoseconds = _TIMESPEC.unpack_from(data)
                 stamp_ns = seconds * 1_000_000_000 + nanoseconds
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
-        echo.round.answered(echo.index, _rtt_ns(echo, came, stamp_ns) / 1e9, came.source, hops)
+        echo.round.answered(echo.index, self._rtt_ns(echo, stamp_ns) / 1e9, source, hops)
+
+    def _rtt_ns(self, echo: _Sent, stamp_ns: int | None) -> int:
+        """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""
+        if stamp_ns is None or stamp_ns > self._wall_ns:
+            # It came while others were read.
+            self._now_ns, self._wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+        elapsed_ns = self._now_ns - echo.sent_ns
+        if stamp_ns is None or abs(self._wall_ns - self._now_ns - echo.offset_ns) > _CLOCK_STEP_NS:
+            return elapsed_ns
+        rtt_ns = stamp_ns - echo.wall_ns
+        return rtt_ns if 0 < rtt_ns <= elapsed_ns else elapsed_ns
 
     def _late_reply(self, seq: int, echo: _Sent) -> None:
         del self._sent[seq]
@@ -352,7 +352,7 @@ class _Link:
         quoted = error.body[: icmp_packet.LEAST_PAYLOAD_BYTES]
         if not echo.body.startswith(quoted) or not _same_address(error.to, echo.round.plan.to[0]):
             return
-        if not echo.round.done.done() and echo.round.outcome.rtts_s[echo.index] is None:
+        if not echo.round.ended and echo.round.outcome.rtts_s[echo.index] is None:
             del self._sent[error.seq]
             echo.round.refused(router, icmp_packet.reason(self.flow.version, error))
 
@@ -365,24 +365,26 @@ class _Link:
                 )
             except OSError:
                 return
-            stamp_ns = 0
+            stamp = b""
             for level, kind, data in notes:
                 if level == socket.SOL_SOCKET:
-                    if kind in _STAMP_KINDS:
-                        seconds, nanoseconds = _TIMESPEC.unpack_from(data)
-                        stamp_ns = seconds * 1_000_000_000 + nanoseconds
+                    stamp = data if kind in _STAMP_KINDS else stamp
                 elif (level, kind) in ERROR_NOTES and len(data) >= _EXTENDED_ERROR.size:
                     _, origin, icmp_type, code, _, info, number = _EXTENDED_ERROR.unpack_from(data)
                     if origin == _SAID_BY_STAMP:
-                        self._stamped(number, stamp_ns)
+                        self._stamped(number, stamp)
                     elif len(quoted) >= icmp_packet.HEADER_BYTES:
                         seq, body = int.from_bytes(quoted[6:8], "big"), quoted[icmp_packet.HEADER_BYTES :]
                         refused = icmp_packet.Refused(icmp_type, code, info, 0, seq, to[0] if to else "", body)
                         self._refused(refused, offender(data[_EXTENDED_ERROR.size :]))
 
-    def _stamped(self, number: int, stamp_ns: int) -> None:
+    def _stamped(self, number: int, stamp: bytes) -> None:
         echo = self._unstamped.pop(number, None)
-        if echo is not None and 0 <= stamp_ns - echo.wall_ns < _STAMP_LATEST_NS:
+        if echo is None or not stamp:
+            return
+        seconds, nanoseconds = _TIMESPEC.unpack_from(stamp)
+        stamp_ns = seconds * 1_000_000_000 + nanoseconds
+        if 0 <= stamp_ns - echo.wall_ns < _STAMP_LATEST_NS:
             echo.wall_ns = stamp_ns
 
     def release(self, of: _Round) -> None:

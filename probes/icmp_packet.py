@@ -20,6 +20,7 @@ IPV6_HEADER_BYTES: Final = 40
 
 _HEADER: Final = struct.Struct("!BBHHH")
 _TAIL: Final = struct.Struct("!IH")  # serial, balance
+_REQUEST: Final = struct.Struct("!4sHH8sIH")  # the header, type to checksum in one, and the marks of the payload
 ECHO_REPLY: Final = {4: 0, 6: 129}
 _ECHO_REQUEST: Final = {4: 8, 6: 128}
 _ERROR_TYPES: Final = {4: frozenset({3, 11, 12}), 6: frozenset({1, 2, 3, 4})}
@@ -95,6 +96,11 @@ def encode(version: int, echo: Echo) -> bytes:
     return bare[:2] + checksum(bare).to_bytes(2, "big") + bare[4:]
 
 
+def _balance(serial: int) -> int:
+    # The sequence number is the low half of the serial, so it counts twice; the sum is kept at one value.
+    return -(2 * (serial & 0xFFFF) + (serial >> 16)) % 0xFFFF
+
+
 class EchoMaker:
     """Makes the echo requests of one socket and size, alike in all that load balancers look at."""
 
@@ -107,13 +113,12 @@ class EchoMaker:
         self._head = first[:4]  # the checksum of the first is the checksum of all
 
     def _body(self, serial: int) -> bytes:
-        # The sequence number is the low half of the serial, so it counts twice; the sum is kept at one value.
-        balance = -(2 * (serial & 0xFFFF) + (serial >> 16)) % 0xFFFF
-        return self._cookie + _TAIL.pack(serial, balance) + self._filler
+        return self._cookie + _TAIL.pack(serial, _balance(serial)) + self._filler
 
     def make(self, serial: int) -> bytes:
         """Return the echo request with this 32-bit serial; its sequence number is the serial's low 16 bits."""
-        return self._head + struct.pack("!HH", self._ident, serial & 0xFFFF) + self._body(serial)
+        seq = serial & 0xFFFF
+        return _REQUEST.pack(self._head, self._ident, seq, self._cookie, serial, _balance(serial)) + self._filler
 
 
 def parse(version: int, packet: bytes, *, ip_header: bool) -> Echo | Refused | None:
