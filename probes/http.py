@@ -31,8 +31,9 @@ from probes.base import (
     read_secret,
 )
 from probes.http_body import Page, decoded, unpacked
+from probes.http_content import CONTENT_FACTS, CONTENT_VALUES, WATCHED_BYTES, ContentRules, judge_content
 from probes.http_rules import Expect, judge_body, judge_head
-from probes.http_url import URL_LIMIT, parse_url
+from probes.http_url import URL_LIMIT, Url, parse_url
 from probes.http_wire import REDIRECTS, Cookies, Response, ResponseParser, basic_login, encode_request
 from probes.net import Stream, open_stream
 from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls
@@ -41,6 +42,7 @@ THREAD_FROM_BYTES: Final = 65536  # bodies larger than that are judged in a thre
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _OURS: Final = frozenset({"connection", "content-length", "transfer-encoding", "upgrade", "te", "trailer", "expect"})
 _LOGINS: Final = frozenset({"authorization", "proxy-authorization"})
+_NO_CONTENT_RULES: Final = ContentRules()
 _PRIVATE: Final = re.compile(r"auth|cookie|token|secret|key|session|host$", re.IGNORECASE)
 
 
@@ -79,6 +81,9 @@ class Settings(TlsSettings, PasswordSettings):
     max_redirects: int = Field(default=10, ge=0, le=20, description="Redirects to follow at most")
     allow_downgrade: bool = Field(default=False, description="Whether https may redirect to plain http")
     expect: Expect = Field(default_factory=Expect, description="What the answer must be; any 2xx by default")
+    content: ContentRules = Field(
+        default_factory=ContentRules, description="What the page must be as a page: unchanged, fresh, its links working"
+    )
     max_body_bytes: int = Field(
         default=1 << 20, ge=1, le=64 << 20, description="Where reading the body ends, also after decompression"
     )
@@ -126,7 +131,9 @@ class Settings(TlsSettings, PasswordSettings):
     def _body_suits_the_method(self) -> Settings:
         if self.body is not None and self.method in (Method.GET, Method.HEAD):
             raise ValueError(f"{self.method} sends no body: choose method POST, PUT or PATCH")
-        if self.method is Method.HEAD and self.expect.reads_body:
+        if self.content.reads_page and self.max_body_bytes > WATCHED_BYTES:
+            raise ValueError(f"content rules read at most {WATCHED_BYTES} bytes: give a smaller max_body_bytes")
+        if self.method is Method.HEAD and (self.expect.reads_body or self.content.reads_page):
             raise ValueError("an answer to HEAD has no body to compare: choose method GET")
         return self
 
@@ -151,14 +158,35 @@ async def run(s: Settings, m: Measurement) -> None:
         OSError: a connection failed.
     """
     walk = _Walk(s, await _login(s))
+    response = await _walked(walk, m)
+    judge_head(s.expect, response)
+    await _judge_body(s, m, response)
+    if s.content != _NO_CONTENT_RULES:
+
+        async def ask_link(address: str, expect: Expect) -> Response:
+            return await _ask_link(s, m, address, expect)
+
+        limit = s.max_body_bytes
+        await judge_content(s.content, m, response, limit=limit, url=walk.url, ask_link=ask_link)
+
+
+async def _walked(walk: _Walk, m: Measurement) -> Response:
+    """Ask, follow redirects, and return the final answer."""
     while True:
         response = await walk.ask(m)
         if not walk.leads_on(response):
-            break
+            return response
         walk.follow(response)
         m.values["redirects_count"] = float(walk.redirects)
-    judge_head(s.expect, response)
-    await _judge_body(s, m, response)
+
+
+async def _ask_link(s: Settings, m: Measurement, address: str, expect: Expect) -> Response:
+    """Fetch the page behind a link: times count, values and facts stay the first page's."""
+    trusted = parse_url(s.url).trusts(parse_url(address))
+    headers = {} if s.body is not None else {k: v for k, v in s.headers.items() if trusted or not _PRIVATE.search(k)}
+    changes = {"url": address, "method": Method.GET, "body": None, "headers": headers, "expect": expect}
+    link = Measurement(timeout_s=m.timeout_s, path=m.path, tools=m.tools, phases=m.phases)
+    return await _walked(_Walk(s.model_copy(update=changes), await _login(s) if trusted else None), link)
 
 
 async def _login(s: Settings) -> str | None:
@@ -186,6 +214,11 @@ class _Walk:
         self._cookies = Cookies()
         self._seen = {(self._method, str(self._url), "")}
         self.redirects = 0
+
+    @property
+    def url(self) -> Url:
+        """Where the walk is."""
+        return self._url
 
     async def ask(self, m: Measurement) -> Response:
         """Send one request and read its answer; of a redirect that will be followed, only the head."""
@@ -336,6 +369,7 @@ PROBE = ProbeType(
         Value("header_bytes", "Size of the final answer's status line and headers"),
         Value("redirects_count", "Redirects followed"),
         Value("last_modified_timestamp_s", "When the page was last modified, as it says itself, Unix time"),
+        *CONTENT_VALUES,
         *TLS_VALUES,
     ),
     facts=(
@@ -345,6 +379,7 @@ PROBE = ProbeType(
         Value("server", "Software the server says it is"),
         Value("content_type", "Type of the body"),
         Value("body_title", "Title of the page, where rules read the body"),
+        *CONTENT_FACTS,
         *TLS_FACTS,
     ),
 )

@@ -37,3 +37,20 @@ def search(pattern: str, text: str) -> tuple[int, int] | None:
     # RE2 reads UTF-8, which half of a surrogate pair has no form in.
     found = _compiled(pattern).search(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
     return (found.start(), found.end()) if found else None
+
+
+def replaced(pattern: str, text: str, by: str = "") -> str:
+    """Return a text with everything that a pattern finds replaced."""
+    encodable = text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+    found: str = _compiled(pattern).sub(lambda _: by, encodable)
+    return found
+
+
+def captured(pattern: str, text: str) -> str | None:
+    """Return what the first group of a pattern holds where it is first found, or the whole without a group, or None."""
+    compiled = _compiled(pattern)
+    found = compiled.search(text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8"))
+    if found is None:
+        return None
+    held: str | None = found.group(1 if compiled.groups else 0)
+    return held
