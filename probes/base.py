@@ -419,6 +419,33 @@ def _timed_out(m: Measurement) -> tuple[Fault, str]:
     return Fault.TIMEOUT, f"no answer within {m.timeout_s:g} s{where}"
 
 
+class _Deadline:
+    """What `asyncio.timeout` does, at a third of its cost, once a probe: no states to ask, nothing to reschedule."""
+
+    __slots__ = ("_cancelling", "_delay_s", "_task", "_timer", "expired")
+
+    def __init__(self, delay_s: float) -> None:
+        self._delay_s = delay_s
+        self.expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None  # a coroutine is always run by one
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._timer = task.get_loop().call_later(self._delay_s, self._expire)
+
+    def _expire(self) -> None:
+        self.expired = True
+        self._task.cancel()
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: object) -> None:
+        self._timer.cancel()
+        # Cancelled from outside as well: that goes on, as asyncio.timeout has it.
+        if self.expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise TimeoutError from exc
+
+
 async def measure(
     probe: ProbeType,
     settings: ProbeSettings,
@@ -430,7 +457,7 @@ async def measure(
 ) -> Reading:
     """Run a probe once, within its deadline, and turn whatever happens into a Reading.
 
-    Never raises but CancelledError. `asyncio.timeout` and the kernel's own ETIMEDOUT both arrive as TimeoutError;
+    Never raises but CancelledError. The deadline and the kernel's own ETIMEDOUT both arrive as TimeoutError;
     a probe that swallowed the cancellation leaves no exception at all, so the deadline itself is asked.
     """
     m = Measurement(timeout_s=timeout_s, path=path, tools=tools, check=check)
@@ -439,18 +466,18 @@ async def measure(
     watch = tools.of(LoopWatch)
     entered = watch.enter()
     began = time.perf_counter()
-    deadline = asyncio.timeout(timeout_s)
+    deadline = _Deadline(timeout_s)
     try:
-        async with deadline:
+        with deadline:
             await probe.run(settings, m)
-        if deadline.expired():
+        if deadline.expired:
             fault, detail = _timed_out(m)
-        else:
+        elif m.remark:
             detail = one_line(m.remark)
     except ProbeError as exc:
         fault, detail = exc.fault, exc.detail
     except TimeoutError as exc:
-        fault, detail = _timed_out(m) if deadline.expired() else (Fault.TIMEOUT, one_line(str(exc)) or "timed out")
+        fault, detail = _timed_out(m) if deadline.expired else (Fault.TIMEOUT, one_line(str(exc)) or "timed out")
     except OSError as exc:
         fault, detail = fault_of(exc), one_line(exc.strerror or str(exc) or type(exc).__name__)
     except Exception as exc:  # a bug in a probe must not stop the others; it is logged with its trace
