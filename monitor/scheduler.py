@@ -57,6 +57,7 @@ class _Job:
     """A check on the schedule."""
 
     target: Target
+    id: str  # the target's, which makes it anew each time
     due: float = math.inf  # the next slot, monotonic seconds
     every_s: float = 0.0  # the interval that led to it
     edge: float = math.inf  # when another interval begins: this one's slots end there
@@ -85,7 +86,7 @@ class Scheduler:
         concurrency: int = CONCURRENCY,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._jobs = {t.id: _Job(t) for t in targets}
+        self._jobs = {t.id: _Job(t, t.id) for t in targets}
         self._results = results
         self._board = board
         self._tools = tools
@@ -96,6 +97,7 @@ class Scheduler:
         self._line: deque[_Job] = deque()  # due, and waiting for a place; each check once
         self._running: set[asyncio.Task[None]] = set()
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
+        self._hour = self._next_hour = datetime.min.replace(tzinfo=UTC)  # the last that was asked for
         self._nap: asyncio.Future[None] | None = None  # ends when something is due or asked for
         self._stopping = False
         self._wakes_at = math.inf  # when the pacer has to be awake again: past that, the loop stands still
@@ -109,9 +111,9 @@ class Scheduler:
         now = self._now()
         for job in self._jobs.values():
             self._plan_next(job, now)
-            first = phase(job.target.id, min(job.target.every_s, FIRST_LOOK_S))
+            first = phase(job.id, min(job.target.every_s, FIRST_LOOK_S))
             if job.due > now + first + 2.0:
-                self.request(job.target.id, first)
+                self.request(job.id, first)
         try:
             while True:
                 self._start_due(self._now())
@@ -201,8 +203,8 @@ class Scheduler:
         if target.rates:
             self._plan_by_rates(job, after)
         else:
-            job.due = next_slot(target.id, job.every_s, after)
-        heapq.heappush(self._heap, (job.due, next(self._order), target.id, False))
+            job.due = next_slot(job.id, job.every_s, after)
+        heapq.heappush(self._heap, (job.due, next(self._order), job.id, False))
 
     def _plan_by_rates(self, job: _Job, after: float) -> None:
         target, moment = job.target, self._wall(after)
@@ -289,8 +291,9 @@ class Scheduler:
 
     async def _probe(self, job: _Job, due: float, lateness_s: float) -> None:
         target, attempt = job.target, job.attempt
-        slot, started = self._wall(due), self._clock()
-        ended, began = False, self._now()
+        started, began = self._clock(), self._now()
+        slot = started - timedelta(seconds=began - due)
+        ended = False
         try:
             reading = await measure(
                 target.probe,
@@ -298,12 +301,14 @@ class Scheduler:
                 timeout_s=target.timeout_s,
                 path=target.path,
                 tools=self._tools,
-                check=target.id,
+                check=job.id,
             )
             reading = self._unless_stalled(reading, began)
-            await self._results.put(
-                Result(target.site, target.id, target.path_id, slot, started, lateness_s, attempt, reading)
-            )
+            result = Result(target.site, job.id, target.path_id, slot, started, lateness_s, attempt, reading)
+            if self._results.full():
+                await self._results.put(result)
+            else:
+                self._results.put_nowait(result)
             ended = True
         finally:
             self._finish(job, lateness_s, ended=ended)
@@ -337,11 +342,19 @@ class Scheduler:
             self._fill_places()
 
     def _end_slot(self, job: _Job, due: float, end: SlotEnd, count: int = 1) -> None:
-        check = job.target.id
-        hour = self._wall(due).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        ends = self._counts.setdefault((check, hour), {})
+        key = (job.id, self._hour_of(self._wall(due)))
+        ends = self._counts.get(key)
+        if ends is None:
+            ends = self._counts[key] = {}
         ends[end] = ends.get(end, 0) + count
-        view = self._board.checks[check]
+        view = self._board.checks[job.id]
         view.slots[end] += count
         if end in (SlotEnd.SKIPPED, SlotEnd.LOST):
             view.recent.extend([False] * min(count, 60))
+
+    def _hour_of(self, moment: datetime) -> datetime:
+        """Return the hour, in UTC, that a moment lies in; nearly always the same one as before."""
+        if not self._hour <= moment < self._next_hour:
+            self._hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+            self._next_hour = self._hour + timedelta(hours=1)
+        return self._hour
