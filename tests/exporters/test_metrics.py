@@ -112,6 +112,13 @@ def test_a_failed_probe_shows_at_once_and_keeps_its_phases() -> None:
     assert value(found, "thongsuot_probe_phase_seconds", phase="connect") == 9.75
 
 
+def test_results_that_are_not_to_be_trusted_are_counted_from_zero_on() -> None:
+    board = one_check()
+    assert value(samples(render(board)[0]), "thongsuot_untrusted_results_total", check="https") == 0.0
+    board.checks["portal.https"].untrusted = 3
+    assert value(samples(render(board)[0]), "thongsuot_untrusted_results_total", check="https") == 3.0
+
+
 @pytest.mark.parametrize("fault", [Fault.LOCAL, Fault.INTERNAL])
 def test_a_probe_that_could_not_measure_says_nothing_of_its_target(fault: Fault) -> None:
     found = samples(render(one_check(Reading(fault, "no route out", 0.0, values={"body_bytes": 1.0})))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
 
@@ -156,6 +157,12 @@ def test_closed_incidents_are_listed_newest_first_with_how_long_they_lasted() ->
     assert "05/02/2027 23:00:00 → 05/02/2027 23:03:00 · kéo dài 3 phút #1 " in text
     assert text.index("#1 ") < text.index("#2 ")
     assert "… và 4 mục nữa" in text
+
+
+def test_a_time_that_is_not_to_be_trusted_says_so() -> None:
+    board = province()
+    board.checks["vnpt.ping"].last = result("vnpt.ping", replace(reading(duration_s=0.02), late_s=0.015))
+    assert "20 ms (máy giám sát đang bận, thời gian đo được có thể dài hơn thực tế)" in shown(board).text
 
 
 def test_a_check_shows_its_last_result_its_path_and_its_marks() -> None:

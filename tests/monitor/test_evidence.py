@@ -134,7 +134,7 @@ def test_every_digit_of_the_journal_is_in_the_file(tmp_path: Path) -> None:
     readings = [
         Reading(None, "", 0.123456, {"connect": 0.000001, "transfer": 4000.0}, {"x_count": -3.5}, {"a": "từ 🙂\\"}),
         Reading(None, "chậm", 5000.0, {}, {}, {}, (0.000001, None, 3600.0)),
-        Reading(None, "", 0.0),
+        Reading(None, "", 0.0, late_s=0.0123456),
     ]
     results = [result("a.b", i, r, attempt=i) for i, r in enumerate(readings)]
     write(tmp_path, [Batch(results=results)])
@@ -151,6 +151,7 @@ def test_every_digit_of_the_journal_is_in_the_file(tmp_path: Path) -> None:
     assert rows[1]["rtts_us"] == [1, None, 3_600_000_000]
     assert rows[1]["detail"] == "chậm"
     assert rows[2]["rtts_us"] is None
+    assert [row["late_us"] for row in rows] == [None, None, 12346]
     assert (rows[2]["numbers"], rows[2]["facts"], rows[2]["detail"]) == ("", "", "")
 
 

@@ -28,6 +28,10 @@ def echoes(*rtts_s: float | None, fault: Fault | None = None) -> Result:
     [
         (good("a.b", 0, took_s=0.5), Sample.GOOD),
         (good("a.b", 0, took_s=0.501), Sample.SLOW),
+        (result("a.b", 0, Reading(None, "", 0.6, late_s=0.2)), Sample.GOOD),  # it may be we who were slow
+        (result("a.b", 0, Reading(None, "", 0.6, late_s=0.03)), Sample.SLOW),  # a twentieth of it, no more
+        (result("a.b", 0, Reading(None, "", 2.2, rtts_s=(0.6,), late_s=0.9)), Sample.SLOW),  # by the kernel's stamps
+        (result("a.b", 0, Reading(Fault.REFUSED, "", 0.1, late_s=0.09)), Sample.BAD),  # an answer all the same
         (echoes(0.1, 0.2, 9.0), Sample.GOOD),  # by its median echo, not by the pauses between them
         (echoes(0.1, 0.6, 0.7), Sample.SLOW),
         (echoes(None, None, fault=Fault.TIMEOUT), Sample.BAD),

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import uvloop
+
 from probes import icmp_packet
 from probes.icmp_packet import Echo
 
@@ -142,6 +144,7 @@ def in_own_network(
     may_open_raw: bool = True,
     ping_sockets: bool = False,
     kernel_answers: bool = False,
+    on_uvloop: bool = False,
 ) -> None:
     """Run a coroutine in a loop in a thread in a network namespace; what it raises is raised here.
 
@@ -151,6 +154,7 @@ def in_own_network(
         may_open_raw: whether the thread keeps the right to raw sockets.
         ping_sockets: whether the kernel's ping sockets are permitted.
         kernel_answers: whether the kernel answers echoes itself.
+        on_uvloop: whether the loop is the one that the daemon prefers.
     """
     errors: list[BaseException] = []
 
@@ -169,7 +173,8 @@ def in_own_network(
             host.open()
             if not may_open_raw:
                 _drop_net_raw()
-            asyncio.run(main(host), debug=True)
+            with asyncio.Runner(debug=True, loop_factory=uvloop.new_event_loop if on_uvloop else None) as runner:
+                runner.run(main(host))
         except BaseException as exc:  # noqa: BLE001  carried to the test's own thread
             errors.append(exc)
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 
@@ -226,6 +227,27 @@ def test_no_route_is_our_own_fault_and_heals_by_itself() -> None:
         tools.close()
 
     in_own_network(scenario, lambda heard: (reply(heard),))
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("on_uvloop", [False, True])
+@pytest.mark.parametrize("raw", [True, False])
+def test_an_error_about_one_target_is_none_about_the_others(raw: bool, on_uvloop: bool) -> None:
+    def script(heard: Heard) -> Sequence[Answer]:
+        return (error(heard, 3, 1, "127.0.0.99") if heard.to == "127.0.0.6" else reply(heard),)
+
+    async def scenario(_: Host) -> None:
+        tools = Tools()
+        hosts = ["127.0.0.5", "127.0.0.6", "127.0.0.7", "127.0.0.8"]
+        for _turn in range(3):
+            began = time.perf_counter()
+            readings = await asyncio.gather(*(ping(host=h, wait="2s", timeout_s=5.0, tools=tools) for h in hosts))
+            assert time.perf_counter() - began < 1.5  # every reply was read when it came, errors or not
+            assert [r.fault for r in readings] == [None, Fault.UNREACHABLE, None, None]
+            assert [r.facts["address"] for r in readings] == hosts
+        tools.close()
+
+    in_own_network(scenario, script, may_open_raw=raw, ping_sockets=True, on_uvloop=on_uvloop)
 
 
 @pytest.mark.system
