@@ -20,7 +20,13 @@ OWN_FAULT_KINDS: Final = (
     "sockets",
 )  # each is a series, so that a rule sees 0 and not silence
 LAPSES: Final = ("stall", "suspend", "clock-step")  # likewise
-ALERT_OUTCOMES: Final = ("sent", "retry", "failed", "recipient-refused")  # likewise, for each channel in use
+ALERT_OUTCOMES: Final = (
+    "sent",
+    "retry",
+    "failed",
+    "withdrawn",
+    "recipient-refused",
+)  # likewise, for each channel in use
 
 # Declared probe values with a metric of their own; all others are `thongsuot_probe_value`.
 VALUE_METRICS: Final = {
@@ -93,6 +99,11 @@ METRICS: Final[tuple[Metric, ...]] = (
     _counter("echoes_sent_total", CHECK_LABELS, "Echoes sent by checks that count packets."),
     _counter("echoes_lost_total", CHECK_LABELS, "Echoes that never came back."),
     _gauge("queue_delay_seconds", CHECK_LABELS, "Standing delay above the path's own floor; absent while learning."),
+    _gauge(
+        "queue_threshold_seconds",
+        CHECK_LABELS,
+        "How large a standing queue must be to be called one: less is not found.",
+    ),
     _gauge(
         "tls_not_after_timestamp_seconds",
         CHECK_LABELS,

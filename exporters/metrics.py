@@ -216,6 +216,10 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
         lines["thongsuot_queue_delay_seconds"].append(
             f"thongsuot_queue_delay_seconds{{{labels}}} {view.queue_delay_s!r}\n"
         )
+    if view.queue_threshold_s is not None:
+        lines["thongsuot_queue_threshold_seconds"].append(
+            f"thongsuot_queue_threshold_seconds{{{labels}}} {view.queue_threshold_s!r}\n"
+        )
 
 
 def _add_echoes(lines: _Lines, labels: str, view: CheckView) -> None:

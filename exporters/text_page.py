@@ -30,6 +30,10 @@ _LABELS: Final[dict[str, Words]] = {
         "the monitor itself was busy: the time may be longer than it was",
     ),
     "coverage": ("độ phủ đo", "coverage"),
+    "queue": (
+        "hàng đợi {delay} ms, chỉ ghi nhận nghẽn từ {least} ms kéo dài 15 phút",
+        "queue {delay} ms, told as congestion from {least} ms for 15 minutes on",
+    ),
     "suspect": ("đang kiểm tra lại", "being rechecked"),
     "flapping": ("chập chờn", "flapping"),
     "waiting": ("đang chờ kết quả đầu tiên", "waiting for the first result"),

@@ -48,6 +48,7 @@ class CheckView:
     last: Result | None = None
     suspect: bool = False  # a streak has begun, or a queue seems to stand, and is not confirmed
     queue_delay_s: float | None = None  # standing above the path's floor; None while learning or not measured
+    queue_threshold_s: float | None = None  # how large it must be to be called one: less is not found
     flapping: bool = False
     faults: dict[str, int] = field(default_factory=dict)  # finished probes by fault, "none" for good
     rtt: Histogram = field(default_factory=lambda: Histogram(RTT_BUCKETS_S))

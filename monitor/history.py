@@ -228,7 +228,8 @@ class History:
     def _first_row(self, moment: datetime) -> int:
         """Find by halving the first row that was started at or after a moment; rows have no index by time."""
         low, high = self._db.execute(
-            "SELECT coalesce(min(rowid), 1), coalesce(max(rowid), 0) + 1 FROM results"
+            # Each by itself: SQLite looks both up at once by going through the whole table.
+            "SELECT coalesce((SELECT min(rowid) FROM results), 1), coalesce((SELECT max(rowid) FROM results), 0) + 1"
         ).fetchone()
         wanted = to_ms(moment)
         while low < high:

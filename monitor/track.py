@@ -128,6 +128,7 @@ class Track:
         view.last = result
         standing = self.queue.judge.standing()
         view.queue_delay_s = None if standing is None else max(standing.queue_s, 0.0)
+        view.queue_threshold_s = None if standing is None else standing.threshold_s
         name = reading.fault or "none"
         view.faults[name] = view.faults.get(name, 0) + 1
         view.untrusted += not reading.trusted

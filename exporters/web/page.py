@@ -230,6 +230,11 @@ class _Page:
         coverage = self.board.coverage(target.id)
         if coverage is not None and coverage < 1:
             facts.append(f"{self.say('coverage')} {text.percent_words(coverage, self.lang)}")
+        if view.queue_delay_s is not None and view.queue_threshold_s is not None:
+            delay, least = (
+                text.number_words(s * 1000, 0, self.lang) for s in (view.queue_delay_s, view.queue_threshold_s)
+            )
+            facts.append(self.say("queue", delay=delay, least=least))
         marks = [tag("em", self.say(k)) for k, on in (("suspect", view.suspect), ("flapping", view.flapping)) if on]
         return tag(
             "li",

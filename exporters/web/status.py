@@ -257,6 +257,7 @@ def _check(board: Board, view: CheckView) -> Json:
         "suspect": view.suspect,
         "flapping": view.flapping,
         "coverage": board.coverage(target.id),
+        "queue": {"delay_s": view.queue_delay_s, "threshold_s": view.queue_threshold_s},
         "last": _last(view.last) if view.last else None,
     }
 

@@ -37,8 +37,10 @@ def test_what_may_have_been_missed_is_four_and_a_half_intervals() -> None:
 def test_doubt_widens_the_bounds_and_never_the_value(doubt: Doubt, least: float, most: float) -> None:
     seconds = dict.fromkeys(State, 0.0) | {UP: 2880.0, DOWN: 360.0, UNKNOWN: 360.0}
     found = share(seconds, doubt)
-    assert (found.value, found.coverage) == (pytest.approx(2880 / 3240), 0.9)
-    assert (found.least, found.most) == (pytest.approx(least), pytest.approx(most))
+    assert found.coverage == 0.9
+    assert found.value == pytest.approx(2880 / 3240)
+    assert found.least == pytest.approx(least)
+    assert found.most == pytest.approx(most)
 
 
 def test_the_edges_of_outages_widen_an_account() -> None:
