@@ -2,7 +2,7 @@
 
 A run logs in to the mailbox (`find`, IMAP), has a small message accepted (`send`, SMTP), looks until it is in the
 mailbox, and removes it. `delivery_s` runs from the server's word that it accepted the message (250) to the first look
-that found it; looks begin 100 ms apart, grow with the wait to a tenth of it, and are at most `poll` apart, which is
+that found it; looks begin 50 ms apart, grow with the wait to a tenth of it, and are at most `poll` apart, which is
 how exact that number is. Each message carries a token nobody can guess. Only messages that carry our own header are
 ever removed, by UID EXPUNGE; on a server without UIDPLUS they are only marked as deleted, for a plain EXPUNGE would
 take away whatever else a user has marked. What was left behind by an earlier run is removed by a later one: what this
@@ -10,7 +10,9 @@ check has missed at once, any other message of a monitor's after an hour.
 
 At most one message is sent in `least_every`, also across restarts. A run that is asked for sooner, such as a quick
 second look after a failure, sends nothing: it looks for the message that is still missing, or, when none is, asks both
-servers whether they would take one. A message that comes after its run has ended makes the check degraded, once.
+servers whether they would take one. A message that comes after its run has ended is a warning: the mail is slow, not
+gone. Runs by hand (`once`, `probe`) know of no pause. A service with faster peaks is no place for such a check: give it
+one of its own that needs the other.
 
 A login is sent inside TLS only, unless `plaintext_login` says otherwise. No absence notice is due to such a message
 (Auto-Submitted), and none of its failures is mailed to the sender where the server offers that (NOTIFY=NEVER).
@@ -51,7 +53,7 @@ from probes.smtp_dialogue import SMTP_FACTS, SMTP_VALUES, Recipient, Reply, Smtp
 DIALOGUES_S: Final = 10.0  # chosen: least time for opening the mailbox and having a message accepted
 REMOVAL_S: Final = 2.0  # chosen: of that, what is kept for removing the message
 HINT_S: Final = 1.0  # chosen: of that, the most for asking why a message may not have come
-FIRST_LOOK_S: Final = 0.1
+FIRST_LOOK_S: Final = 0.05
 EARLY: Final = 0.05  # share of the pause by which a run may come early: slots are not kept to the millisecond
 
 
@@ -211,16 +213,17 @@ class _Run:
         mailbox.d.extend(self.m.timeout_s)
         missing = await self.ledger.missing(self.key)
         since_s = await self.ledger.since_last_s(self.key)
+        pending = await self.ledger.pending(self.key)
         late = await self._tidy(mailbox, missing)
         pause_s = 0.0 if since_s is None else self.s.least_every * (1 - EARLY) - since_s
         if pause_s <= 0:
             await self._send_and_find(mailbox)
-        elif not missing:
+        elif pending is None:
             await self._ask_only(since_s or 0.0)
-        elif late:
-            self._came_late(late[-1])
+        elif pending in late:
+            self._came_late(pending)
         else:
-            await self._look_on(mailbox, missing[-1], pause_s)
+            await self._look_on(mailbox, pending, pause_s)
 
     async def _tidy(self, mailbox: Mailbox, missing: tuple[Sent, ...]) -> list[Sent]:
         """Remove what earlier runs left behind; return the missing messages that have come meanwhile."""
@@ -232,6 +235,7 @@ class _Run:
         tokens = {marks[uid].token for uid in gone}
         late = [sent for sent in missing if sent.token in tokens]
         if late:
+            self.m.fact("late", f"a message of {late[-1].at:%Y-%m-%d %H:%M:%S} UTC came after its run had ended")
             await self.ledger.found(self.key, *tokens)
         return late
 
@@ -272,9 +276,9 @@ class _Run:
     async def _hand_over(self, sender: _Sender, token: str) -> None:
         s, m = self.s, self.m
         message = build(token, s.sender, s.recipient, m.check, utc_now())
-        m.fact("message_id", f"<{token}@{s.sender.rpartition('@')[2]}>")
         await sender.name_both(s.sender, s.recipient, len(message))
         await sender.may_send()
+        m.fact("message_id", f"<{token}@{s.sender.rpartition('@')[2]}>")
         await self.ledger.sending(self.key, token)
         reply = await sender.hand_over(message)
         try:
@@ -393,6 +397,7 @@ PROBE = ProbeType(
     facts=(
         Value("message_id", "Message-ID of the message that was sent, to look for in the servers' logs"),
         Value("accepted", "How the server accepted the message; its own number in the queue often stands here"),
+        Value("late", "That a message given up for lost has come after all, and when it was sent"),
         Value("mailbox_address", "The address of the finding side that was connected to"),
         Value("mailbox_starttls", "yes when that connection became TLS by STARTTLS, otherwise no"),
         Value("mailbox_tls_version", "Version of TLS on that connection"),

@@ -57,6 +57,14 @@ class MailLedger:
         line = (await self._all()).get(key)
         return () if line is None else tuple(line.missing)
 
+    async def pending(self, key: str) -> Sent | None:
+        """Return the last message of a check unless it was found: an older one that is lost says nothing of today."""
+        line = (await self._all()).get(key)
+        if line is None or line.last is None or not line.missing:
+            return None
+        newest = line.missing[-1]
+        return newest if newest.at == line.last[0] else None
+
     async def sending(self, key: str, token: str) -> Sent:
         """Note a message before it leaves.
 

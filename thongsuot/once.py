@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path as FilePath
 from statistics import median
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from exporters import text
 from exporters.text_page import label
 from monitor.model import State
 from probes import PROBES
+from probes.approved_pages import ApprovedPages
 from probes.base import BLIND_FAULTS, Path, ProbeSettings, ProbeType, Reading, Tools, measure, parse_duration
 
 AT_ONCE: Final = 50  # probes under way together
@@ -62,14 +64,26 @@ def choose(plan: Plan, only: str | None) -> Sequence[Target]:
     return found
 
 
-async def run_once(targets: Sequence[Target]) -> list[Outcome]:
-    """Run each target's probe once, many at a time; the outcomes come in the order of the targets."""
+async def run_once(targets: Sequence[Target], state_dir: FilePath | None = None) -> list[Outcome]:
+    """Run each target's probe once, many at a time; the outcomes come in the order of the targets.
+
+    Args:
+        targets: what to probe.
+        state_dir: where pages were approved; without it, none is.
+    """
     tools, gate = Tools(), asyncio.Semaphore(AT_ONCE)
+    if state_dir is not None:
+        tools.put(ApprovedPages.of(state_dir))
 
     async def one(target: Target) -> Outcome:
         async with gate:
             reading = await measure(
-                target.probe, target.settings, timeout_s=target.timeout_s, path=target.path, tools=tools
+                target.probe,
+                target.settings,
+                timeout_s=target.timeout_s,
+                path=target.path,
+                tools=tools,
+                check=target.id,
             )
         return Outcome(target, reading)
 
@@ -167,13 +181,14 @@ def parse_probe(kind: str, pairs: Sequence[str]) -> tuple[ProbeType, ProbeSettin
         if not sep or not key:
             raise UsageError(f"expected KEY=VALUE, got {pair!r}")
         _put(raw, key.split("."), _value(value, pair))
-    timeout_s = _timeout(raw.pop("timeout")) if "timeout" in raw else probe.default_timeout_s
+    given_s = _timeout(raw.pop("timeout")) if "timeout" in raw else None
     path = _path(raw.pop("source", None), raw.pop("interface", None))
     try:
         settings = probe.settings.model_validate_json(json.dumps(raw, default=str))
     except ValidationError as exc:
         raise UsageError("\n".join(_problem(probe, e) for e in exc.errors(include_input=False))) from exc
-    return probe, settings, timeout_s, path
+    usual_s = max(probe.default_timeout_s, probe.least_timeout_s(settings))
+    return probe, settings, usual_s if given_s is None else given_s, path
 
 
 def _problem(probe: ProbeType, error: ErrorDetails) -> str:

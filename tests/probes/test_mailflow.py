@@ -209,8 +209,22 @@ class TestPause:
         assert reading.fault is None, reading.detail
         assert reading.values["leftovers_count"] == 1
         assert reading.values["sent_count"] == 1
+        assert reading.facts["late"].endswith(" UTC came after its run had ended")
         assert house.mails == []
         assert await tools.of(MailLedger).missing(_key(house)) == ()
+
+    async def test_a_message_lost_long_ago_is_not_held_against_the_house(
+        self, house: House, tools: Tools, tmp_path: Path
+    ) -> None:
+        house.delay_s = None
+        await house.run(tools, timeout_s=2.0)
+        an_hour_on(tools, tmp_path / "mailflow.json")
+        house.delay_s = 0.0
+        assert (await house.run(tools)).values["sent_count"] == 1
+        tools.put(MailLedger(tmp_path / "mailflow.json"))
+        third = await house.run(tools)
+        assert third.fault is None, third.detail
+        assert third.detail.startswith("no message sent")
 
     async def test_a_refused_message_takes_up_no_pause(self, house: House, tools: Tools) -> None:
         house.replies["MESSAGE"] = b"451 4.3.0 queue file write error\r\n"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import imaplib
 import json
+import re
 import smtplib
 import subprocess
+import sys
 from collections.abc import Iterator
+from datetime import timedelta
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -56,26 +59,27 @@ def house(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) 
     """Mail house of these tests alone: messages come and go in it."""
     folder = tmp_path_factory.mktemp("mailflow")
     file = folder / "password"
-    with Postfix(certificates.good, users=(USER, SENDER)) as postfix:
-        # Two instances: whose users log in to postfix must be up before it.
-        with Dovecot(certificates.good, maildirs=postfix.maildirs, users=(USER, SENDER)) as dovecot:
-            file.write_text(dovecot.password + "\n", encoding="utf-8")
-            ca = str(certificates.ca_file)
-            keys = {
-                "send": {"host": "localhost", "port": postfix.port, "starttls": "required", "ca_file": ca},
-                "find": {
-                    "host": "localhost",
-                    "port": dovecot.imaps_port,
-                    "tls": True,
-                    "ca_file": ca,
-                    "username": USER,
-                    "password_file": str(file),
-                },
-                "sender": SENDER,
-                "recipient": USER,
-                "within": "8s",
-            }
-            yield House(postfix, dovecot, keys)
+    with (
+        Postfix(certificates.good, users=(USER, SENDER)) as postfix,
+        Dovecot(certificates.good, maildirs=postfix.maildirs, users=(USER, SENDER)) as dovecot,
+    ):
+        file.write_text(dovecot.password + "\n", encoding="utf-8")
+        ca = str(certificates.ca_file)
+        keys = {
+            "send": {"host": "localhost", "port": postfix.port, "starttls": "required", "ca_file": ca},
+            "find": {
+                "host": "localhost",
+                "port": dovecot.imaps_port,
+                "tls": True,
+                "ca_file": ca,
+                "username": USER,
+                "password_file": str(file),
+            },
+            "sender": SENDER,
+            "recipient": USER,
+            "within": "8s",
+        }
+        yield House(postfix, dovecot, keys)
 
 
 async def test_a_message_goes_round_and_is_removed_alone(house: House) -> None:
@@ -89,5 +93,98 @@ async def test_a_message_goes_round_and_is_removed_alone(house: House) -> None:
     assert reading.values["sent_count"] == 1
     assert 0 < reading.values["delivery_s"] < 5
     assert [m["Subject"] for m in house.postfix.mails(USER)] == ["Lịch trực Tết"]
+    assert reading.values["warning_count"] == 0  # dovecot has UIDPLUS, and says so only after the login
+    assert "queued as" in reading.facts["accepted"]
+    assert (reading.facts["starttls"], reading.facts["mailbox_starttls"]) == ("yes", "no")
+    assert reading.values["mailbox_tls_not_after_timestamp_s"] > utc_now().timestamp()
     house.postfix.forget_mails()
-    print(reading)
+
+
+async def test_a_message_that_waits_in_the_queue_is_missing_then_late_and_never_sent_twice(
+    house: House, tmp_path: Path
+) -> None:
+    tools = Tools()
+    tools.put(MailLedger(tmp_path / "mailflow.json"))
+    assert (await house.run()).fault is None  # from then on there is a Maildir
+    incoming = house.postfix.maildirs / "tinh.example.vn" / "truc" / "tmp"
+    incoming.chmod(0o500)
+    first = await house.run(tools, timeout_s=11.5, within="1s")
+    assert first.fault is Fault.TIMEOUT
+    assert re.fullmatch(
+        r"delivery: accepted by localhost at \S+ \S+ UTC \(2\.0\.0 Ok: queued as \w+\), not in INBOX after 1(\.\d+)? s",
+        first.detail,
+    )
+    incoming.chmod(0o700)
+    tools.put(MailLedger(tmp_path / "mailflow.json"))  # as after a restart
+    second = await house.run(tools, within="10s")
+    assert second.fault is None, second.detail
+    assert second.warned
+    assert second.detail.startswith("the message before came late: found after ")
+    assert second.values["sent_count"] == 0
+    assert house.postfix.mails(USER) == []
+    assert house.postfix.queued() == 0
+
+
+async def test_leftovers_of_a_killed_monitor_are_cleared(house: House) -> None:
+    old = utc_now() - timedelta(hours=2)
+    house.give(build(new_token(), SENDER, USER, "mail.thu", old))
+    house.give(build(new_token(), SENDER, USER, "mail.thu", utc_now()))
+    reading = await house.run()
+    assert reading.fault is None, reading.detail
+    assert reading.values["leftovers_count"] == 1
+    assert len(house.postfix.mails(USER)) == 1
+    house.postfix.forget_mails()
+
+
+async def test_a_strange_recipient_a_wrong_password_and_a_missing_mailbox_say_which_side(
+    house: House, tmp_path: Path
+) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("không phải\n", encoding="utf-8")
+    find = house.keys["find"]
+    stranger = await house.run(recipient="ai-do@tinh.example.vn")
+    login = await house.run(find={**find, "password_file": str(wrong)})
+    mailbox = await house.run(find={**find, "mailbox": "Giám sát"})
+    assert {r.fault for r in (stranger, login, mailbox)} == {Fault.CONTENT}
+    assert stranger.detail.startswith("sending: RCPT TO: refused: server answered 550 5.1.1 ")
+    assert login.detail.startswith("finding: login refused: NO [AUTHENTICATIONFAILED]")
+    assert mailbox.detail.startswith("finding: mailbox Giám sát refused: NO ")
+    assert "không phải" not in repr(login)
+    assert house.postfix.mails(USER) == []
+
+
+async def test_a_login_on_both_sides(
+    shared_postfix: Postfix, shared_dovecot: Dovecot, certificates: Certificates, tmp_path: Path
+) -> None:
+    # This postfix and this dovecot have mailboxes apart: the message is accepted, and cannot come.
+    file = tmp_path / "password"
+    file.write_text(shared_dovecot.password + "\n", encoding="utf-8")
+    login = {"username": USER, "password_file": str(file), "ca_file": str(certificates.ca_file)}
+    reading = await run_probe(
+        PROBE,
+        timeout_s=11.5,
+        send={"host": "localhost", "port": shared_postfix.port, "starttls": "required", **login},
+        find={"host": "localhost", "port": shared_dovecot.imap_port, "starttls": "required", **login},
+        sender=SENDER,
+        recipient=USER,
+        within="1s",
+    )
+    shared_postfix.forget_mails()
+    assert reading.fault is Fault.TIMEOUT
+    assert reading.detail.startswith("delivery: accepted by localhost at ")
+    assert reading.values["login_code"] == 235
+    assert reading.facts["mailbox_starttls"] == "yes"
+
+
+def test_a_duty_officer_asks_by_hand(house: House) -> None:
+    words = [f"{side}.{key}={value}" for side in ("send", "find") for key, value in house.keys[side].items()]
+    words += [f"{key}={house.keys[key]}" for key in ("sender", "recipient", "within")]
+    done = subprocess.run(
+        [sys.executable, "-m", "thongsuot", "probe", "mailflow", *words, "--json"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads(done.stdout)["values"]["delivery_s"] > 0
+    assert house.postfix.mails(USER) == []

@@ -144,3 +144,10 @@ def test_a_narrow_screen_cuts_off_nothing_of_what_the_server_said(monkeypatch: p
     monkeypatch.setattr(once, "Console", lambda: Console(file=shown, width=60))
     once.print_table([Outcome(check("mail.imap"), reading(Fault.CONTENT, "[AUTHENTICATIONFAILED]"))], {}, Language.VI)
     assert "…" not in shown.getvalue()
+
+
+def test_the_usual_time_out_is_one_in_which_a_run_with_these_settings_can_end() -> None:
+    keys = ["send.host=a", "find.host=a", "find.username=u", "find.password_env=P", "sender=a@b.vn", "recipient=a@b.vn"]
+    assert parse_probe("mailflow", keys)[2] == 60
+    assert parse_probe("mailflow", [*keys, "within=2m"])[2] == 130
+    assert parse_probe("mailflow", [*keys, "within=2m", "timeout=5s"])[2] == 5
