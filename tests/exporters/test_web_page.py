@@ -174,13 +174,13 @@ def test_a_check_shows_its_last_result_its_path_and_its_marks() -> None:
     text = shown(board).text
     assert "00:10:00: 12 ms, mất gói 1/3" in text
     assert "đang kiểm tra lại chập chờn icmp · chu kỳ 5 giây · độ phủ đo 50%" in text
+    assert "http · chu kỳ 30 giây · qua VNPT cáp quang" in text
 
 
 def test_beside_a_queue_stands_from_where_on_one_would_be_found() -> None:
     board = province()
     board.checks["vnpt.ping"].queue_delay_s, board.checks["vnpt.ping"].queue_threshold_s = 0.0021, 0.007
     assert "hàng đợi 2 ms, chỉ ghi nhận nghẽn từ 7 ms kéo dài 15 phút" in shown(board).text
-    assert "http · chu kỳ 30 giây · qua VNPT cáp quang" in text
 
 
 def test_a_check_without_a_result_says_that_it_waits() -> None:
