@@ -139,7 +139,7 @@ class Asking:
         if first is None:
             return False
         # The other family is AAAA. One that fails is not waited for, one that says nothing only a moment.
-        return now >= self._grace_until_s or any(q.type == AAAA for _, q in self._failed)
+        return now >= self._grace_until_s or not any(q.type == AAAA for _, q in self._outstanding)
 
     def _first(self) -> Found | Missing | Alias | None:
         """Return the answer for A when it settles the matter: it has addresses, or the name does not exist."""
