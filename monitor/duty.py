@@ -6,19 +6,20 @@ batch of the same transaction. So nothing is lost when several things change at 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from config.plan import Plan, ServicePlan
 from monitor.groups import Rates, group_subject, is_group, is_service, merged
-from monitor.journal import Batch, Duty
+from monitor.journal import Batch, Duty, Withdrawal
 from monitor.judge import cause as causes
 from monitor.judge.cause import Failure, Thing, Use
 from monitor.model import OWN_FAULT, Cause, CauseKind, Certainty, EventKind, Evidence, Incident, State
 from monitor.notices import EVIDENCE_LINES, Notices, message_of, thread_of
 from monitor.own_watch import Lapse
+from monitor.withdrawal import WITHDRAWN
 
 __all__ = ["CAUSE_WAIT", "EVIDENCE_LINES", "ORPHAN_WAIT", "DutyBook", "OwnFault", "Scene"]
 
@@ -182,9 +183,39 @@ class DutyBook:
         if found.told:
             self._owe(found, EventKind.PASSED, scene, now, batch)
 
+    def take_back(self, services: Collection[str], scene: Scene, now: datetime, batch: Batch) -> None:
+        """End the incidents of services whose trouble turned out to be our own, and take back what was said of them.
+
+        What was not sent is withdrawn by the same transaction; what was is corrected by one word.
+        """
+        self._review_own_faults(scene, now, batch)
+        own = next((i for s, i in self._open.items() if is_own_fault(s)), None)
+        gone = [i for s in services if (i := self._open.get(s)) and scene.state(s) not in TROUBLE]
+        parents = {i.parent for i in gone}
+        ended = [self._take_back(i, now, batch) for i in gone]
+        ended += [self._take_back(g, now, batch) for g in self._groups() if g.id in parents and not self._members(g)]
+        if own is None or not ended or self._plan.mail is None:
+            return
+        notice = self._notices.of_ourselves(own, EventKind.CORRECTED, scene, now)
+        domain = self._plan.mail.sender.rpartition("@")[2] or "thongsuot.invalid"
+        message, thread = message_of(own, EventKind.CORRECTED, now), thread_of(own)
+        correction = Duty(notice, "mail", f"<{message}@{domain}>", f"<{thread}@{domain}>")
+        batch.withdrawal = Withdrawal(tuple(i.id for i in ended), correction)
+
+    def _take_back(self, incident: Incident, now: datetime, batch: Batch) -> Incident:
+        """End an incident as one that never was: its state is UNKNOWN, which no trouble of a service has."""
+        never = replace(incident, state=State.UNKNOWN, ended_at=max(now, incident.began_at), detail=WITHDRAWN)
+        del self._open[incident.subject]
+        self._orphaned.pop(incident.id, None)
+        self._last_end.pop(incident.id, None)
+        self._waiting = {key: at for key, at in self._waiting.items() if key[0] != incident.id}
+        batch.incidents[incident.id] = never
+        return never
+
     def follow_clock(self, by: timedelta, now: datetime, batch: Batch) -> None:
         """Go on by a clock that was set: waits keep their length, and no open incident begins ahead of the clock."""
         self._orphaned = {number: since + by for number, since in self._orphaned.items()}
+        self._waiting = {key: since + by for key, since in self._waiting.items()}
         for incident in [i for i in self._open.values() if i.confirmed_at > now]:
             self._keep(replace(incident, began_at=min(incident.began_at, now), confirmed_at=now), batch)
 
@@ -278,11 +309,12 @@ class DutyBook:
             members = [scene.failure(s) for s in self._members(group) if scene.state(s) in TROUBLE]
             late = [f for f in failures.values() if causes.joins(group.cause, members, f)]
             if late:
-                self._join(group, merged(causes.grown(group.cause, [*members, *late], around), group.cause), batch)
+                wider = causes.grown(group.cause, [*members, *late], around)
+                self._join(group, merged(_compared(wider, scene), group.cause), batch)
                 for failure in late:
                     del failures[failure.service]
         for cause in causes.find(failures.values(), around):
-            self._join(self._found(cause, now), cause, batch)
+            self._join(self._found(cause, now), _compared(cause, scene), batch)
         self._looked = frozenset(i.id for i in self._alone(scene))
 
     def _found(self, cause: Cause, now: datetime) -> Incident:
@@ -432,3 +464,12 @@ class DutyBook:
             }
         found |= self._children.get(incident.id, set())
         return tuple(sorted(found - (set(map(self._notices.name, members)) if is_group(incident.subject) else set())))
+
+
+def _compared(cause: Cause, scene: Scene) -> Cause:
+    """Add, to a path that is blamed, by how many others each of the services is reached all the same."""
+    if cause.kind is not CauseKind.PATH:
+        return cause
+    found = [scene.one_path(m) for m in cause.members]
+    others = [c.paths if c is not None and c.subject == cause.subject else 0 for c in found]
+    return replace(cause, paths=min(others), certainty=Certainty.CERTAIN) if min(others) else cause

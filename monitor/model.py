@@ -219,6 +219,11 @@ class Incident:
     detail: str = ""
     cause: Cause | None = None
 
+    @property
+    def withdrawn(self) -> bool:
+        """Whether it turned out to be our own fault: it never was, and counts nowhere."""
+        return self.state is State.UNKNOWN and self.subject.partition(":")[0] != OWN_FAULT
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxItem:

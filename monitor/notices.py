@@ -154,7 +154,7 @@ def message_of(incident: Incident, kind: EventKind, now: datetime) -> str:
         return own
     if kind is EventKind.WORSENED:
         return f"{own}.{kind}.{incident.state}"
-    if kind in (EventKind.SPREAD, EventKind.PARTLY):
+    if kind in (EventKind.SPREAD, EventKind.PARTLY, EventKind.CORRECTED):
         return f"{own}.{kind}.{now:%Y%m%dT%H%M%S}"
     return f"{own}.{kind}"
 

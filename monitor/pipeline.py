@@ -26,6 +26,7 @@ from monitor.own_watch import Kind, Lapse, OwnWatch
 from monitor.queues import Queue, began_at, ended_at, sentence
 from monitor.scene import LiveScene
 from monitor.track import Track, sample_of
+from monitor.withdrawal import WITHDRAWN
 from probes.base import utc_now
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Pipeline:
         self._duty = DutyBook(plan, {}, 1)
         self._services_shown: dict[str, State] = {}
         self._held: set[str] = set()  # checks whose DOWN waits for what the references say
+        self._taken_back: set[str] = set()  # services that were believed down through a fault of ours
         self._dirty: set[str] = set()  # checks whose shown state may have changed
         self._unshown = {s.id for s in plan.services}  # services of which the board may be out of date
         self._slots_written = 0.0
@@ -95,6 +97,10 @@ class Pipeline:
         """
         batch = Batch()
         site = self._plan.site.id
+        alive = recovered.alive
+        if alive is not None and alive > now and not reloaded:
+            # The clock was set back while nobody ran: the time up to where it stood was lived, and will be again.
+            batch.gaps += [Gap(site, name, now, alive, Kind.CLOCK_STEP.value) for name in self.tracks]
         # A check that was never measured has an open gap and no memory.
         for name in recovered.memories.keys() | recovered.open_gaps.keys():
             track = self.tracks.get(name)
@@ -167,6 +173,9 @@ class Pipeline:
         self._settle_held(batch)
         self._watch_ourselves(now, batch)
         self._record_services(now, batch)
+        if self._taken_back:
+            self._duty.take_back(self._taken_back, self._scene, now, batch)
+            self._taken_back.clear()
         self._duty.review(self._scene, now, batch)
         loop_time = asyncio.get_running_loop().time()
         if loop_time - self._slots_written >= SLOTS_EVERY_S:
@@ -388,6 +397,23 @@ class Pipeline:
             if track.memory.suspect and self._scene.blind(track):
                 self._unobserved(track, now, batch)
                 self._held.discard(track.target.id)
+            elif self._scene.in_doubt(track):
+                self._take_back(track, batch)
+
+    def _take_back(self, track: Track, batch: Batch) -> None:
+        """Take back an outage that was believed after the first sign of a fault of ours: nobody knows what was so."""
+        since = track.memory.since
+        assert since is not None  # of an outage that is believed
+        self._change(track, State.UNKNOWN, since, WITHDRAWN, batch)
+        if track.gap is not None and since < track.gap.start:
+            batch.gaps.append(Gap(self._plan.site.id, track.target.id, since, track.gap.start, "own-fault"))
+        self._open_gap(track, since, "own-fault", batch)
+        track.memory, track.because = outage.retract(track.memory), ""
+        if track.memory_changed():
+            batch.memories[track.target.id] = track.memory
+        track.shown = None  # what it was shown as is taken back with it
+        self._dirty.add(track.target.id)
+        self._taken_back.add(track.target.service)
 
     # Services and the board.
 

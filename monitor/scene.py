@@ -200,6 +200,13 @@ class LiveScene:
         # Without a resolver what asks for a name cannot be measured at all; what fails otherwise is the target.
         return None if fault is None or fault.kind == RESOLVER else fault
 
+    def in_doubt(self, track: Track) -> bool:
+        """Whether a check was believed down after the first sign of a fault of ours that holds now."""
+        fault, memory = self.fault_of(track), track.memory
+        if fault is None or memory.state is not State.DOWN or memory.since is None:
+            return False
+        return memory.since >= (fault.sign or fault.since)
+
     def _failing_share(self, but: str = "") -> float:
         """Return the share of services that fail beside the one in question, `but` or any one that fails."""
         failing = {s.plan.id for s in self._services.values() if any(t.failing or t.local_streak > 0 for t in s.tracks)}
