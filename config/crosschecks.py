@@ -42,10 +42,45 @@ def _names(draft: Draft, findings: Findings) -> None:
         path = check.keys.path if check.keys else None
         if path is not None and path not in draft.path_ids:
             findings.mistake((*check.loc, "path"), unknown_word("path", path, draft.path_ids))
+        _several_paths(draft, check, findings)
+    _carriers(draft, findings)
     for peak in draft.peaks():
         for index, name in enumerate(peak.settings.services):
             if name not in draft.service_ids:
                 findings.mistake((*peak.loc, "services", index), unknown_word("service", name, draft.service_ids))
+
+
+def _several_paths(draft: Draft, check: CheckDraft, findings: Findings) -> None:
+    """Look at a check that is asked by several paths."""
+    keys = check.keys
+    if keys is None:
+        return
+    for index, path in enumerate(keys.paths):
+        if path not in draft.path_ids:
+            findings.mistake((*check.loc, "paths", index), unknown_word("path", path, draft.path_ids))
+        elif path in keys.paths[:index]:
+            findings.mistake((*check.loc, "paths", index), f"the path {path} stands here twice")
+    if keys.path is not None and keys.paths:
+        findings.mistake((*check.loc, "paths"), "give path or paths, not both", at_key=True)
+    if "up_by" in keys.model_fields_set and not keys.paths:
+        findings.mistake((*check.loc, "up_by"), "up_by compares paths, and the check has no paths", at_key=True)
+    elif isinstance(keys.up_by, AtLeast) and keys.up_by.at_least > len(keys.paths):
+        message = f"at_least is {keys.up_by.at_least}, and the check has {len(keys.paths)} paths"
+        findings.mistake((*check.loc, "up_by", "at_least"), message)
+
+
+def _carriers(draft: Draft, findings: Findings) -> None:
+    """Look whether what is said to be a carrier is one."""
+    named: list[tuple[Loc, str | None]] = [(("paths", id_, "carrier"), p.carrier) for id_, p in draft.paths.items()]
+    named += [((*s.loc, "carrier"), s.settings.carrier) for s in draft.services if s.settings]
+    kinds = {s.id: s.settings.kind for s in draft.services if s.settings}
+    for loc, name in named:
+        if name is None:
+            continue
+        if name not in draft.service_ids:
+            findings.mistake(loc, unknown_word("service", name, draft.service_ids))
+        elif kinds.get(name, ServiceKind.CARRIER) is not ServiceKind.CARRIER:
+            findings.mistake(loc, f"expected a service of kind carrier; {name} is of kind {kinds[name]}")
 
 
 def _circles(draft: Draft, findings: Findings) -> None:

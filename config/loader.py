@@ -111,7 +111,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
     return Plan(
         site=SitePlan(site.id, site.name, ZoneInfo(site.timezone), site.language),
         services=tuple(_service(draft, site.id, service, uplinks) for service in draft.services),
-        references=tuple(_target(draft, site.id, check, uplinks) for check in draft.references),
+        references=tuple(t for check in draft.references for t in _targets(draft, site.id, check, uplinks)),
         events=tuple(_event(event, site) for event in draft.events),
         mail=_mail(mail) if mail else None,
         state_dir=draft.store.dir,
@@ -124,6 +124,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         reports=_reports(draft.reports),
         budget_bytes=draft.store.budget,
         evidence_key=draft.store.key_file,
+        path_carriers={id_: p.carrier for id_, p in draft.paths.items() if p.carrier},
     )
 
 
@@ -138,8 +139,34 @@ def _service(draft: Draft, site: str, service: ServiceDraft, uplinks: Mapping[st
         kind=settings.kind,
         needs=tuple(dict.fromkeys(settings.needs)),
         at_least=rule.at_least if isinstance(rule, AtLeast) else {"all": count, "any": 1}[rule],
-        targets=tuple(_target(draft, site, check, uplinks) for check in service.checks),
+        targets=tuple(t for check in service.checks for t in _targets(draft, site, check, uplinks)),
+        carrier=settings.carrier or "",
     )
+
+
+def _targets(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Uplink]) -> list[Target]:
+    """Return a check's target, or one for each of the paths it is to be asked by."""
+    keys, _, _ = _read(check)
+    one = _target(draft, site, check, uplinks)
+    if not keys.paths:
+        return [one]
+    count = len(keys.paths)
+    rule = keys.up_by
+    needed = (
+        rule.at_least if isinstance(rule, AtLeast) else {"majority": (count + 1) // 2, "any": 1, "all": count}[rule]
+    )
+    by = "by" if draft.site and draft.site.language is Language.EN else "qua"
+    return [
+        replace(
+            one,
+            check=f"{check.id}@{path}",
+            name=f"{one.name} {by} {uplinks[path].name}",
+            path=uplinks[path],
+            one_of=check.id,
+            needed=needed,
+        )
+        for path in keys.paths
+    ]
 
 
 def _target(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Uplink]) -> Target:

@@ -101,6 +101,8 @@ class Target:
     policy: OutagePolicy
     rates: tuple[RatePeriod, ...] = ()  # sorted, not overlapping
     near: bool = False  # a reference on our own side of the uplink (the gateway)
+    one_of: str = ""  # id of the check that is asked by several paths, of which this is one; "" asked by one alone
+    needed: int = 1  # by how many of those paths it must be usable
 
     @property
     def id(self) -> str:
@@ -121,6 +123,14 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Rule:
+    """How a service's state follows from its checks, some of which are asked by several paths."""
+
+    at_least: int  # how many must be usable; those asked by several paths count as one
+    parts: tuple[tuple[tuple[int, ...], int], ...]  # numbers of the targets that are one check, and how many it needs
+
+
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """A thing the duty officer cares about, and the rule that makes its state from its checks."""
 
@@ -128,9 +138,19 @@ class ServicePlan:
     name: str
     kind: ServiceKind
     needs: tuple[str, ...]  # ids of services it cannot work without
-    at_least: int  # how many checks must be up: len(targets) for `all`, 1 for `any`
+    at_least: int  # how many checks must be up: all of them for `all`, 1 for `any`
     targets: tuple[Target, ...]
     carrier: str = ""  # id of the service of kind carrier through which it is reached; "": as its paths say
+
+    @property
+    def rule(self) -> int | Rule:
+        """How its state follows from its targets: at least so many, or by parts where several paths are compared."""
+        if not any(t.one_of for t in self.targets):
+            return self.at_least
+        parts: dict[str, list[int]] = {}
+        for number, target in enumerate(self.targets):
+            parts.setdefault(target.one_of or target.check, []).append(number)
+        return Rule(self.at_least, tuple((tuple(p), self.targets[p[0]].needed) for p in parts.values()))
 
 
 @dataclass(frozen=True, slots=True)

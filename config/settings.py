@@ -141,6 +141,12 @@ def _up_when(value: object) -> object:
     raise ValueError(f"expected all, any or {{at_least: n}}; got {show_value(value)}")
 
 
+def _up_by(value: object) -> object:
+    if value in ("majority", "any", "all") or isinstance(value, dict):
+        return value
+    raise ValueError(f"expected majority, any, all or {{at_least: n}}; got {show_value(value)}")
+
+
 GIAO_THUA: Final = "giao-thua"
 
 Id = Annotated[str, AfterValidator(identifier), Field(json_schema_extra={"pattern": ID_PATTERN})]
@@ -177,6 +183,11 @@ class PathSettings(Section):
     """An uplink a check may leave by: a source address, an interface, or both."""
 
     name: Label | None = Field(default=None, description="Name for people; the id without one")
+    carrier: str | None = Field(
+        default=None,
+        description="Id of the service of kind carrier whose line it is; without one, the only one all of whose checks"
+        " leave by it",
+    )
     source: Annotated[str, AfterValidator(_ip_address)] | None = Field(
         default=None, description="Address of this machine to send from, IPv4 or IPv6"
     )
@@ -217,6 +228,21 @@ class DefaultSettings(PolicySettings):
     """What checks and references take where they say nothing themselves."""
 
 
+class AtLeast(Section):
+    """A quorum of checks."""
+
+    at_least: int = Field(ge=1, description="How many checks must be up")
+
+
+UpWhen = Annotated[
+    AtLeast | Literal["all", "any"], BeforeValidator(_up_when, json_schema_input_type=AtLeast | Literal["all", "any"])
+]
+UpBy = Annotated[
+    AtLeast | Literal["majority", "any", "all"],
+    BeforeValidator(_up_by, json_schema_input_type=AtLeast | Literal["majority", "any", "all"]),
+]
+
+
 class CheckSettings(PolicySettings):
     """The keys every check has, whatever its probe."""
 
@@ -227,6 +253,13 @@ class CheckSettings(PolicySettings):
     )
     path: str | None = Field(
         default=None, description="Id of the path to leave by; without one, the system's own route"
+    )
+    paths: tuple[str, ...] = Field(
+        default=(), description="Ids of several paths to ask by, each judged by itself and compared; instead of path"
+    )
+    up_by: UpBy = Field(
+        default="majority",
+        description="By which of its paths a check must be up: majority (at least half), any, all, or {at_least: n}",
     )
 
 
@@ -239,23 +272,16 @@ class ReferenceSettings(CheckSettings):
     )
 
 
-class AtLeast(Section):
-    """A quorum of checks."""
-
-    at_least: int = Field(ge=1, description="How many checks must be up")
-
-
-UpWhen = Annotated[
-    AtLeast | Literal["all", "any"], BeforeValidator(_up_when, json_schema_input_type=AtLeast | Literal["all", "any"])
-]
-
-
 class ServiceSettings(Section):
     """A thing the duty officer cares about, and the rule that makes its state from its checks."""
 
     name: Label | None = Field(default=None, description="Name for people; the id without one")
     kind: ServiceKind = Field(default=ServiceKind.SERVICE, description="What it is; decides wording and grouping")
     needs: tuple[str, ...] = Field(default=(), description="Ids of services it cannot work without")
+    carrier: str | None = Field(
+        default=None,
+        description="Id of the service of kind carrier through which it is reached, where its paths do not say",
+    )
     up_when: UpWhen = Field(default="all", description="Which checks must be up: all, any, or {at_least: n}")
     checks: dict[str, Any] = Field(description="The checks by id")
 

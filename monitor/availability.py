@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Final
 
-from config.plan import Window
+from config.plan import Rule, Window
 from monitor.judge.service import combine
 from monitor.model import Change, Gap, State
 
@@ -159,7 +159,7 @@ def join(pieces: Iterable[Segment]) -> list[Segment]:
     return joined
 
 
-def service_timeline(checks: Sequence[Sequence[Segment]], at_least: int, period: Window) -> list[Segment]:
+def service_timeline(checks: Sequence[Sequence[Segment]], rule: int | Rule, period: Window) -> list[Segment]:
     """Combine the timelines of a service's checks by its rule. Each timeline covers the whole period."""
     edges = heapq.merge(*([(s.start, i, s.state) for s in line] for i, line in enumerate(checks)), key=lambda e: e[0])
     states = [State.UNKNOWN] * len(checks)
@@ -167,11 +167,11 @@ def service_timeline(checks: Sequence[Sequence[Segment]], at_least: int, period:
     last = period.start
     for start, i, state in edges:
         if start > last:
-            pieces.append(Segment(last, start, combine(states, at_least)))
+            pieces.append(Segment(last, start, combine(states, rule)))
             last = start
         states[i] = state
     if last < period.end:
-        pieces.append(Segment(last, period.end, combine(states, at_least)))
+        pieces.append(Segment(last, period.end, combine(states, rule)))
     return join(pieces)
 
 
@@ -253,7 +253,7 @@ def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Wind
 def service_outages(
     segments: Sequence[Segment],
     checks: Sequence[tuple[Sequence[Segment], Sequence[Outage]]],
-    at_least: int,
+    rule: int | Rule,
     period: Window,
 ) -> list[Outage]:
     """List a service's spans of being down; their edges are as uncertain as those of its checks together.
@@ -261,13 +261,13 @@ def service_outages(
     Args:
         segments: the service's timeline over the period.
         checks: timeline and outages of each of its checks.
-        at_least: the service's rule, see `combine`.
+        rule: the service's, see `combine`.
         period: what the timelines cover.
     """
     longest = [_overlay(line, _union((o.earliest_start, o.start) for o in down), State.DOWN) for line, down in checks]
     shortest = [_overlay(line, _union((o.earliest_end, o.end) for o in down), State.UP) for line, down in checks]
-    widest = [s for s in service_timeline(longest, at_least, period) if s.state is State.DOWN]
-    narrowest = [s for s in service_timeline(shortest, at_least, period) if s.state is State.DOWN]
+    widest = [s for s in service_timeline(longest, rule, period) if s.state is State.DOWN]
+    narrowest = [s for s in service_timeline(shortest, rule, period) if s.state is State.DOWN]
     starts, certain = [s.start for s in widest], [s.start for s in narrowest]
     found: list[Outage] = []
     for before, segment, after in _neighbours(segments):

@@ -14,7 +14,8 @@ from typing import Final
 
 from config.plan import Plan, ServiceKind, ServicePlan, Target
 from monitor.judge.cause import Failure, Thing, Use
-from monitor.model import CauseKind, State
+from monitor.judge.service import USABLE
+from monitor.model import Cause, CauseKind, Certainty, State
 from monitor.track import Track
 from probes.base import Fault
 
@@ -61,6 +62,19 @@ class Sharing:
     def uses(self, since: datetime) -> dict[Thing, Use]:
         """Return who uses what, and how many checks through it have answered since a moment."""
         return {thing: Use(frozenset(self._users[thing]), _good(self._checks[thing], since)) for thing in self._shared}
+
+    def one_path(self, service: str) -> Cause | None:
+        """Return the path that alone does not get through to a service, where others do."""
+        tracks = self._tracks[service]
+        bad = [t for t in tracks if t.state is State.DOWN]
+        paths = {t.target.path_id for t in bad}
+        if len(paths) != 1 or not all(t.target.one_of for t in bad):
+            return None
+        others = [sum(t.target.one_of == b.target.one_of and t.state in USABLE for t in tracks) for b in bad]
+        if not min(others):
+            return None
+        sure = Certainty.CERTAIN if min(others) > 1 else Certainty.LIKELY
+        return Cause(CauseKind.PATH, paths.pop(), sure, (service,), of=1, paths=min(others))
 
     def related(self, track: Track) -> Sequence[Track]:
         """Return a few checks of other services that a common cause would hit too, each service's first."""

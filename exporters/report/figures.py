@@ -131,8 +131,8 @@ def slowest_s(service: ServicePlan, window: Window) -> float:
 
 def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Window) -> Line:
     lines = [(checks[t.id].segments, checks[t.id].outages) for t in service.targets]
-    segments = availability.service_timeline([s for s, _ in lines], service.at_least, period)
-    down = availability.service_outages(segments, lines, service.at_least, period)
+    segments = availability.service_timeline([s for s, _ in lines], service.rule, period)
+    down = availability.service_outages(segments, lines, service.rule, period)
     return Line(segments, down, slowest_s(service, period))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import Final
 
+from config.plan import Rule
 from monitor.model import State
 
 NEVER: Final = datetime.min.replace(tzinfo=UTC)  # since when a check is unknown that was never seen
@@ -15,12 +16,18 @@ USABLE: Final = frozenset({State.UP, State.DEGRADED, State.CONGESTED})
 _WORST_FIRST: Final = sorted(USABLE, key=lambda s: s.severity, reverse=True)
 
 
-def combine(states: Sequence[State], at_least: int) -> State:
-    """Return a service's state when at least `at_least` of its checks must be usable.
+def combine(states: Sequence[State], rule: int | Rule) -> State:
+    """Return a service's state by its rule: when at least so many of its checks must be usable.
+
+    What is asked by several paths is made one check first, by the same rule with its own quorum: with two of three
+    paths usable it is DEGRADED, and the service with it.
 
     Three-valued: DOWN only when the unknown ones could not save it, UNKNOWN when they decide.
     A service that works with part of its checks failing is DEGRADED, or worse if one that works is congested.
     """
+    if isinstance(rule, Rule):
+        return combine([combine([states[i] for i in part], needed) for part, needed in rule.parts], rule.at_least)
+    at_least = rule
     unknown, down = states.count(State.UNKNOWN), states.count(State.DOWN)
     usable = len(states) - unknown - down
     if usable + unknown < at_least:
@@ -41,7 +48,7 @@ class Since:
     before: State
 
 
-def began(checks: Sequence[Since], at_least: int) -> datetime:
+def began(checks: Sequence[Since], rule: int | Rule) -> datetime:
     """Return since when the combined state has been what it is now.
 
     A back-dated change of one check may date the service's change before or after the moment it was noticed: the
@@ -49,13 +56,13 @@ def began(checks: Sequence[Since], at_least: int) -> datetime:
     that stayed the same beyond that is dated from there.
     """
     states = [c.state for c in checks]
-    now = combine(states, at_least)
+    now = combine(states, rule)
     order = sorted(range(len(checks)), key=lambda i: checks[i].at, reverse=True)
     start = checks[order[0]].at
     for moment, together in groupby(order, key=lambda i: checks[i].at):
         start = moment
         for i in together:  # taken back as one: half of what changed at a moment was never so
             states[i] = checks[i].before
-        if combine(states, at_least) is not now:
+        if combine(states, rule) is not now:
             break
     return start
