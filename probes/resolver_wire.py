@@ -287,10 +287,8 @@ def _extended_errors(answer: Answer) -> Iterator[str]:
 
 
 def _error_name(code: int) -> str:
-    try:
-        return dns.edns.EDECode(code).name.lower().replace("_", " ")
-    except ValueError:
-        return f"extended error {code}"
+    name = dns.edns.EDECode.make(code).name
+    return f"extended error {code}" if name.isdecimal() else name.lower().replace("_", " ")
 
 
 def _by_aliases(answer: Answer) -> Outcome:
