@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path as FilePath
 from typing import Any, Final
 
+FOLDER: Final = "content"  # in the state directory
 PAGE_LIMIT: Final = 16 << 20  # characters of a page that is watched
 TAIL_LIMIT: Final = 32 << 20  # bytes at the end of a file in which the last approval stands
 
@@ -46,6 +47,11 @@ class ApprovedPages:
         self._known: dict[str, _Known] = {}
         self._keep_seen = keep_seen
         self.seen: dict[str, tuple[str, str]] = {}  # check: page and address
+
+    @classmethod
+    def of(cls, state_dir: FilePath, *, keep_seen: bool = False) -> ApprovedPages:
+        """Return those of a state directory."""
+        return cls(state_dir / FOLDER, keep_seen=keep_seen)
 
     def saw(self, check: str, page: str, url: str) -> None:
         """Keep what a run looked at."""

@@ -226,7 +226,7 @@ def once_command(
         targets = once.choose(plan, only)
     except once.UsageError as exc:
         _end(WRONG_USE, str(exc))
-    outcomes = _run_loop(once.run_once(targets))
+    outcomes = _run_loop(once.run_once(targets, plan.state_dir))
     well = all(o.reading.fault is None for o in outcomes)
     if as_json:
         print(json.dumps({"ok": well, "checks": [once.as_json(o) for o in outcomes]}, ensure_ascii=False))
@@ -347,6 +347,45 @@ def simulate_event_command(
     except JournalError as exc:
         _end(NOT_WELL, str(exc))
     _say(f"{outcome.results} results in {outcome.runs} runs of the monitor, in {out}")
+
+
+@app.command(name="approve")
+def approve_command(  # noqa: PLR0913, PLR0917  the command line's own options
+    ctx: typer.Context,
+    config: ConfigArg,
+    name: Annotated[str, typer.Argument(metavar="SERVICE.CHECK", help="A check with content: {watch: true}.")],
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who approves; else who is logged in.")] = None,
+    reason: Annotated[str, typer.Option("--reason", help="Why the page may be so.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; for scripts.")] = False,
+    state_dir: StateDirOption = None,
+    as_json: JsonOption = False,
+    lang: LangOption = None,
+) -> None:
+    """Show what changed on a watched page since it was last approved, and accept it."""
+    from exporters import text_approve
+    from thongsuot import approve
+
+    plan = _load(config, state_dir=state_dir)
+    words = lang or ctx.obj or plan.site.language
+    try:
+        found = _run_loop(approve.look(approve.find(plan, name), plan.state_dir, plan.site.timezone))
+    except approve.UsageError as exc:
+        _end(WRONG_USE, str(exc))
+    except approve.NotWellError as exc:
+        _end(NOT_WELL, text_approve.label("not-well", words, detail=exc))
+    for line in approve.shown(found, words):
+        _say(line)
+    if as_json:
+        print(json.dumps(approve.as_json(found), ensure_ascii=False))
+    if found.same:
+        _end(WELL)
+    if not yes and not approve.asked(text_approve.label("question", words)):
+        _end(NOT_WELL, text_approve.label("refused", words))
+    try:
+        file, approval = approve.accept(found, plan.state_dir, utc_now(), by or approve.who(), reason)
+    except OSError as exc:
+        _end(OWN_FAULT, f"{plan.state_dir}: {exc.strerror or exc}")
+    _say(approve.done(found, approval, file, words))
 
 
 @alerts_app.command("test")

@@ -34,6 +34,7 @@ from monitor.pipeline import Pipeline
 from monitor.scheduler import CONCURRENCY, Scheduler
 from monitor.sealer import Sealer
 from probes import heartbeat
+from probes.approved_pages import ApprovedPages
 from probes.base import Tools, utc_now
 from probes.byte_budget import ByteBudget
 from probes.heartbeat_ledger import Heartbeats
@@ -242,6 +243,7 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
     tools.put(MailLedger(plan.state_dir / "mailflow.json"))
     tools.put(await _heartbeats(plan))
+    tools.put(ApprovedPages.of(plan.state_dir))
     scheduler = Scheduler(plan.targets(), results, board, tools, concurrency=_probes_at_once())
     own_watch = OwnWatch(board)
     pipeline = Pipeline(
