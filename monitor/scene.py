@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from config.plan import Plan, ServicePlan
+from config.plan import Plan, Rule, ServicePlan
 from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
 from monitor.judge.cause import Failure, Thing, Use
@@ -29,6 +29,7 @@ _RANK: Final = {State.DOWN: 0, State.CONGESTED: 1, State.DEGRADED: 2, State.UNKN
 class _Service:
     plan: ServicePlan
     tracks: Sequence[Track]
+    rule: int | Rule
     state: State = State.UNKNOWN
     since: datetime | None = None
     begin_seen: bool = False  # it was observed when it became what it is
@@ -54,7 +55,7 @@ class LiveScene:
         self._sharing = Sharing(self.plan, self.tracks)
         self._paths = {t.target.path_id for t in self._references}
         for plan in self.plan.services:
-            self._services[plan.id] = _Service(plan, [self.tracks[t.id] for t in plan.targets])
+            self._services[plan.id] = _Service(plan, [self.tracks[t.id] for t in plan.targets], plan.rule)
 
     def resume(self, incidents: Iterable[Incident], changes: Mapping[str, Change], now: datetime) -> None:
         """Take up own faults that were open, and since when services were what they were."""
@@ -78,12 +79,12 @@ class LiveScene:
         """Work out a service's state from its checks; return it and since when."""
         service = self._services[plan.id]
         shown = [t.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN) for t in service.tracks]
-        state = combine([s.state for s in shown], plan.at_least)
+        state = combine([s.state for s in shown], service.rule)
         known = [s for s in shown if s.at > NEVER]
         if state is not service.state:
             service.begin_seen = service.state is not State.UNKNOWN
         if state is not service.state and known:
-            service.since = began(known, plan.at_least) if len(known) == len(shown) else max(s.at for s in known)
+            service.since = began(known, service.rule) if len(known) == len(shown) else max(s.at for s in known)
         service.state = state
         return state, service.since or max((s.at for s in known), default=NEVER)
 
@@ -156,7 +157,7 @@ class LiveScene:
 
     def one_path(self, service: str) -> Cause | None:
         """Return the path that alone does not get through to a service, where others do."""
-        return None
+        return self._sharing.one_path(service)
 
     # For judging.
 
