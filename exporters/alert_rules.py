@@ -171,8 +171,33 @@ _MONITOR: Final = (
         summary="Lỗi phía mình tại {{ $labels.site }}",
         description=(
             "Điểm giám sát {{ $labels.site }} không nhìn thấy bên ngoài. Loại {{ $labels.kind }} "
-            "(near: mạng nội bộ của mình; far: phía ngoài đường truyền của mình; local: chính máy giám sát). "
+            "(near: mạng nội bộ của mình; far: phía ngoài đường truyền của mình; resolver: phân giải tên miền; "
+            "descriptors, sockets: hết mô tả tệp hoặc socket; local: chính máy giám sát). "
             "Các dịch vụ trong thời gian này tính là không có số liệu, không tính là gián đoạn."
+        ),
+    ),
+    Alert(
+        name="ThongsuotStoodStill",
+        measure="increase(thongsuot_own_lapse_seconds_total[1h])",
+        condition="> 60",
+        lasting="",
+        severity="warning",
+        summary="Hệ thống giám sát {{ $labels.site }} bị đứng hoặc bị chỉnh đồng hồ",
+        description=(
+            "Trong một giờ qua, điểm giám sát {{ $labels.site }} có {{ $value | humanizeDuration }} không đo được "
+            "(stall: phần mềm bị đứng; suspend: máy bị tạm ngủ; clock-step: đồng hồ bị chỉnh): {{ $labels.kind }}."
+        ),
+    ),
+    Alert(
+        name="ThongsuotClockUnsynchronised",
+        measure="thongsuot_clock_synchronised",
+        condition="== 0",
+        lasting="15m",
+        severity="warning",
+        summary="Đồng hồ của máy giám sát {{ $labels.site }} không được đồng bộ",
+        description=(
+            "Không chương trình nào giữ đồng hồ của máy giám sát {{ $labels.site }} theo giờ chuẩn (NTP). "
+            "Giờ ghi trong số liệu và bằng chứng có thể sai."
         ),
     ),
     Alert(

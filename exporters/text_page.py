@@ -70,6 +70,18 @@ _LABELS: Final[dict[str, Words]] = {
         "Việc niêm phong số liệu làm bằng chứng gặp trục trặc; việc theo dõi và báo tin vẫn bình thường.",
         "Sealing the evidence is in trouble; watching and telling go on as usual.",
     ),
+    "clock-unkept": (
+        "Đồng hồ của máy giám sát không được đồng bộ (NTP): giờ ghi trong số liệu và trong thư có thể sai.",
+        "Nobody keeps this host's clock in step (NTP): times in figures and letters may be wrong.",
+    ),
+    "clock-uncertain": (
+        "Đồng hồ của máy giám sát có thể sai lệch hơn một giây: hãy kiểm tra máy chủ thời gian (NTP).",
+        "This host's clock may be wrong by more than a second: check its time servers (NTP).",
+    ),
+    "withdrawn": (
+        "đã rút lại: do lỗi phía trạm đo, không phải sự cố của dịch vụ",
+        "withdrawn: it was our own fault, and no trouble of the service",
+    ),
     "journal-trouble-title": ("không ghi được nhật ký", "the journal cannot be written"),
     "alerts-lost": (
         "Có {n} thư cảnh báo bị mọi máy chủ thư từ chối: cần báo bằng cách khác.",

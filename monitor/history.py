@@ -71,6 +71,12 @@ class History:
         self._site = site
         self._archive = archive or Archive(Path(), (), "", frozenset())
         self._sources = [*self._archive.pasts(), db]  # journals, oldest first
+        self._disorder = _DISORDER + self._greatest_step_back()
+
+    def _greatest_step_back(self) -> timedelta:
+        """How far the clock was set back at most: rows of both passes of that time lie among each other."""
+        row = self._db.execute("SELECT min(step_ms) FROM clock WHERE site = ?", (self._site,)).fetchone()
+        return timedelta(milliseconds=-min(row[0] or 0, 0))
 
     def changes(self, until: datetime) -> Mapping[str, list[Change]]:
         """Return all changes dated before a moment, by subject, in the order in which they were recorded."""
@@ -144,7 +150,7 @@ class History:
             "SELECT check_no, duration_us, fault,"  # noqa: S608  our own text
             " CASE WHEN instr(body, '\"r\":') THEN body END"
             f" FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ? AND {where}",
-            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end), *values),
+            (self._first_row(period.start - self._disorder), to_ms(period.start), to_ms(period.end), *values),
         )
         for number, duration_us, fault, body in rows:
             name = names.get(number)
@@ -159,14 +165,14 @@ class History:
     def series(self, period: Window, step: timedelta) -> Mapping[str, Sequence[Point]]:
         """Return the results within a period as points of bins that begin at its start, by check."""
         names = self._names()
-        bins = Bins(period, step, _DISORDER)
+        bins = Bins(period, step, self._disorder)
         self._sealed_bins(period, step, bins)
         where, values = self._archive.unsealed()
         rows = self._db.execute(
             "SELECT check_no, started_ms, duration_us, fault,"  # noqa: S608  our own text
             " CASE WHEN instr(body, '\"r\":') THEN body END"
             f" FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ? AND {where}",
-            (self._first_row(period.start - _DISORDER), to_ms(period.start), to_ms(period.end), *values),
+            (self._first_row(period.start - self._disorder), to_ms(period.start), to_ms(period.end), *values),
         )
         for number, started_ms, duration_us, fault, body in rows:
             name = names.get(number)
@@ -192,8 +198,8 @@ class History:
             f" WHERE rowid >= ? AND rowid < ? AND started_ms >= ? AND started_ms < ? AND check_no IN ({marks})"
             f" AND {where} ORDER BY started_ms, rowid",
             (
-                self._first_row(hour.start - _DISORDER),
-                self._first_row(hour.end + _DISORDER),
+                self._first_row(hour.start - self._disorder),
+                self._first_row(hour.end + self._disorder),
                 to_ms(hour.start),
                 to_ms(hour.end),
                 *names,

@@ -140,6 +140,9 @@ class _Page:
         if self.board.evidence_trouble:
             detail = tag("span", self.board.evidence_trouble, class_="tech")
             yield tag("p", sign(State.DEGRADED), self.say("evidence-trouble"), " ", detail, class_="banner degraded")
+        if self.board.clock_trouble:
+            line = self.say(f"clock-{self.board.clock_trouble}")
+            yield tag("p", sign(State.DEGRADED), line, class_="banner degraded")
         if self.board.own_fault:
             yield tag(
                 "div",
@@ -306,6 +309,8 @@ class _Page:
         )
 
     def _incident_detail(self, it: Incident) -> Html:
+        if it.withdrawn:
+            return tag("span", self.say("withdrawn"), class_="facts")
         if it.cause is not None:
             names = ", ".join(status.subject_name(self.board, m) for m in it.cause.members[:MEMBERS_SHOWN])
             more = len(it.cause.members) - MEMBERS_SHOWN

@@ -44,6 +44,7 @@ def status(board: Board, now: datetime) -> Json:
         "revision": board.version,
         "started_at": board.started_at,
         "own_fault": own_fault(board),
+        "clock": _clock(board),
         "journal": {
             "writable": not board.journal_trouble,
             "detail": board.journal_trouble,
@@ -56,6 +57,19 @@ def status(board: Board, now: datetime) -> Json:
             "waiting": board.outbox_waiting,
             "outcomes": [{"channel": c, "outcome": o, "count": n} for (c, o), n in sorted(board.alerts.items())],
         },
+    }
+
+
+def _clock(board: Board) -> Json:
+    """Return what the kernel says of our wall clock; `synchronised` is None when we may not ask."""
+    kept = board.clock
+    steps, _ = board.lapses.get("clock-step", (0, 0.0))
+    return {
+        "synchronised": kept.synchronised if kept else None,
+        "error_s": kept.error_s if kept else None,
+        "offset_s": kept.offset_s if kept else None,
+        "trouble": board.clock_trouble,
+        "steps": steps,
     }
 
 
@@ -122,6 +136,7 @@ def incident(board: Board, it: Incident, now: datetime) -> Json:
         "parent": it.parent,
         "told": it.told,
         "detail": it.detail,
+        "withdrawn": it.withdrawn,
         "cause": _incident_cause(board, it.cause) if it.cause else None,
     }
 

@@ -10,6 +10,7 @@ from config.plan import REFERENCES, Language, MailPlan, OutagePolicy, Plan, Serv
 from monitor.board import Board, CheckView
 from monitor.model import Incident, Result, SlotEnd, State
 from probes.base import Fault, Measurement, Path, ProbeSettings, ProbeType, Reading
+from probes.own_clock import ClockState
 
 BEGAN = datetime(2027, 2, 5, 17, 0, tzinfo=UTC)  # Giao thừa of Đinh Mùi in Việt Nam
 VNPT = Path("vnpt", 'VNPT "cáp quang"', source="192.0.2.10")
@@ -123,6 +124,7 @@ def _monitor_itself(board: Board) -> None:
     incident = Incident(7, "lang-son", "mail", State.DOWN, BEGAN, BEGAN + timedelta(seconds=15))
     board.open_incidents[incident.id] = incident
     board.own_fault = "far"
+    board.clock, board.lapses = ClockState(True, 0.012, -0.0004), {"stall": (1, 20.5), "clock-step": (2, 7200.0)}
     board.alerts.update({("mail", "sent"): 3, ("mail", "failed"): 1})
     board.outbox_waiting, board.queue_size, board.queue_limit, board.running = 2, 5, 10_000, 4
     board.commit_s, board.config_reloads_refused = 0.004, 1
