@@ -94,21 +94,30 @@ class Path:
             for moment in _bin_ends(self._now, first, width):
                 self._advance(moment)
             end = bisect_left(at, (math.floor(first / width) + 1) * width, place)
-            self._now = first
-            self._add(first, rtts[place])
-            rest = rtts[place + 1 : end]
-            if len(rest) and self.judge.add_calm(at[end - 1], rest):
-                self._now = at[end - 1]
-            else:
-                for i in range(place + 1, end):
-                    self._now = at[i]
-                    self._add(at[i], rtts[i])
+            self._take(at, rtts, place, end)
+            self._now = at[end - 1]
             self._keep(packets, place, end)
             place = end
 
+    def _take(self, at: Sequence[float], rtts: Sequence[float], place: int, end: int) -> None:
+        """Take in the packets of one bin: those that are slow one by one, what is calm between them at once."""
+        judge = self.judge
+        self._add(at[place], rtts[place])
+        place += 1
+        if place < end and judge.add_calm(at[end - 1], rtts[place:end]):
+            return
+        while place < end:
+            self._add(at[place], rtts[place])
+            place, line_s = place + 1, judge.line_s
+            calm = place
+            while calm < end and rtts[calm] <= line_s:
+                calm += 1
+            if calm > place and judge.add_calm(at[calm - 1], rtts[place:calm]):
+                place = calm
+
     def _add(self, at: float, rtt_s: float) -> None:
         self.judge.add(at, rtt_s if rtt_s < math.inf else None)
-        self._hear(self.judge.advance(at, self._near(at)))
+        self._hear(self.judge.advance(at))  # no bin ends here, so that no reference is asked
 
     def finish(self, until: float | None = None) -> None:
         """Let the clock go on to a moment, or to the end of the last packet's bin."""

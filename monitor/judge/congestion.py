@@ -104,6 +104,11 @@ class Judge:
         return self._open.told() if self._open else None
 
     @property
+    def line_s(self) -> float:
+        """Packets slower than this are slow, seconds; infinite while learning."""
+        return self._line_s
+
+    @property
     def suspected_at(self) -> float | None:
         """Since when a queue is suspected, or None."""
         return self._suspected

@@ -79,8 +79,9 @@ class Floor:
         offsets.append(median_s)
         if len(quiet) > QUIET_BINS:
             del quiet[0], offsets[0]
-        middle = self.usual_s = _median(sorted(quiet))
-        spread = _median(sorted([abs(q - middle) for q in quiet]))
+        ordered = sorted(quiet)
+        middle = self.usual_s = _median(ordered)
+        spread = _median(sorted([abs(q - middle) for q in ordered]))  # falls, then rises: sorted in a moment
         self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * spread)
         self.offset_s = _median(sorted(offsets))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from monitor.judge.bins import Bin
@@ -82,7 +82,8 @@ class Recent:
 
     def state(self) -> list[list[float | None]]:
         """Return all that is remembered, as JSON can hold it."""
-        return [[None if math.isnan(v) else v for v in astuple(k)] for k in self.bins]
+        rows = ((k.start, k.end, k.sent, k.lost, k.least_s, k.queue_s, k.median_s) for k in self.bins)
+        return [[None if v != v else v for v in row] for row in rows]  # noqa: PLR0124  NaN alone differs from itself
 
     def restore(self, state: Iterable[Iterable[Any]]) -> None:
         """Go on from what `state` returned."""
