@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from probes.base import Fault, ProbeError, Tools, utc_now
+from probes.base import Fault, Tools, utc_now
 from probes.mailflow import PROBE, Settings, refusal
 from probes.mailflow_ledger import MailLedger
 from probes.mailflow_message import MARKER, build, new_token
@@ -165,14 +165,6 @@ class TestPause:
         an_hour_on(tools, tmp_path / "mailflow.json")
         assert (await house.run(tools)).values["sent_count"] == 1
         assert len(house.taken) == 2
-
-    async def test_a_clock_set_back_blocks_no_longer_than_a_pause(self, tmp_path: Path) -> None:
-        file = tmp_path / "mailflow.json"
-        ahead = utc_now().timestamp() + 86400
-        file.write_text(json.dumps({"checks": {"k": {"last": ahead, "missing": []}}}), "utf-8")
-        since_s = await MailLedger(file).since_last_s("k")
-        assert since_s is not None
-        assert 0 <= since_s < 1
 
     async def test_a_second_look_finds_what_came_late_and_says_so(self, house: House, tools: Tools) -> None:
         house.delay_s = 1.5
@@ -413,6 +405,28 @@ class TestHostile:
             assert reading.fault in (Fault.TIMEOUT, Fault.PROTOCOL, Fault.REFUSED), name
             assert reading.detail.startswith({"send": "sending: ", "find": "finding: "}[side]), reading.detail
 
+    @pytest.mark.parametrize(
+        ("reply", "fault", "detail"),
+        [
+            (b"250-more\r\n" * 101, Fault.PROTOCOL, "more than 100 lines came after the message"),
+            (b"250 " + b"x" * 9000 + b"\r\n", Fault.PROTOCOL, "a line longer than 8192 bytes came after the message"),
+            (b"250-a\r\n550 b\r\n", Fault.PROTOCOL, "codes 250 and 550 came in one answer"),
+            (b"xyz\r\n", Fault.PROTOCOL, "the answer to the message is not SMTP: xyz"),
+            (b"250-and then nothing\r\n", Fault.TIMEOUT, "no complete answer to the message within "),
+        ],
+    )
+    async def test_an_answer_to_the_message_that_is_none_leaves_it_to_be_looked_for(
+        self, house: House, tools: Tools, reply: bytes, fault: Fault, detail: str
+    ) -> None:
+        house.replies["MESSAGE"] = reply
+        house.delay_s = None
+        reading = await house.run(tools, timeout_s=1.0)
+        assert reading.fault is fault
+        assert reading.detail.startswith(f"sending: {detail}")
+        pending = await tools.of(MailLedger).pending(_key(house))
+        assert pending is not None
+        assert pending.taken == ""
+
     async def test_a_server_that_nobody_listens_at_is_refused_with_its_side(self, house: House) -> None:
         async with silent_server() as address:
             keys = {**house.keys["send"], "port": address.port}
@@ -464,31 +478,3 @@ class TestSettings:
     def test_wrong_ones_are_refused(self, changes: dict[str, Any], words: str) -> None:
         with pytest.raises(ValidationError, match=words):
             self.settings(**changes)
-
-
-class TestLedger:
-    async def test_a_kept_file_of_another_kind_is_begun_anew(self, tmp_path: Path) -> None:
-        file = tmp_path / "mailflow.json"
-        for text in (
-            "[]",
-            '{"checks": 3}',
-            '{"checks": {"k": 3, "l": {"last": "x", "missing": [1, {"token": 2}]}}}',
-            "{",
-        ):
-            file.write_text(text, "utf-8")
-            ledger = MailLedger(file)
-            assert await ledger.missing("l") == ()
-            assert await ledger.since_last_s("l") is None
-
-    async def test_what_cannot_be_kept_is_not_believed_to_be_sent(self, tmp_path: Path) -> None:
-        ledger = MailLedger(tmp_path / "no" / "mailflow.json")
-        with pytest.raises(ProbeError, match="cannot be kept"):
-            await ledger.sending("k", "t")
-        assert await ledger.missing("k") == ()
-        assert await ledger.since_last_s("k") is None
-
-    async def test_it_remembers_no_more_than_the_newest(self) -> None:
-        ledger = MailLedger()
-        for number in range(50):
-            await ledger.sending("k", f"t{number}")
-        assert [sent.token for sent in await ledger.missing("k")] == [f"t{number}" for number in range(30, 50)]
