@@ -11,7 +11,7 @@ from probes.base import ProbeError, utc_now
 from probes.mailflow_ledger import MailLedger
 
 
-async def test_a_clock_set_back_blocks_no_longer_than_a_pause(self, tmp_path: Path) -> None:
+async def test_a_clock_set_back_blocks_no_longer_than_a_pause(tmp_path: Path) -> None:
     file = tmp_path / "mailflow.json"
     ahead = utc_now().timestamp() + 86400
     file.write_text(json.dumps({"checks": {"k": {"last": ahead, "missing": []}}}), "utf-8")
@@ -32,7 +32,7 @@ async def test_a_clock_set_back_blocks_no_longer_than_a_pause(self, tmp_path: Pa
         assert await ledger.since_last_s("l") is None
 
 
-async def test_what_cannot_be_kept_is_not_believed_to_be_sent(self, tmp_path: Path) -> None:
+async def test_what_cannot_be_kept_is_not_believed_to_be_sent(tmp_path: Path) -> None:
     ledger = MailLedger(tmp_path / "no" / "mailflow.json")
     with pytest.raises(ProbeError, match="cannot be kept"):
         await ledger.sending("k", "t")
@@ -40,7 +40,7 @@ async def test_what_cannot_be_kept_is_not_believed_to_be_sent(self, tmp_path: Pa
     assert await ledger.since_last_s("k") is None
 
 
-async def test_it_remembers_no_more_than_the_newest(self) -> None:
+async def test_it_remembers_no_more_than_the_newest() -> None:
     ledger = MailLedger()
     for number in range(50):
         await ledger.sending("k", f"t{number}")
