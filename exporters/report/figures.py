@@ -242,6 +242,11 @@ def _incident_json(figures: Figures, incident: Incident) -> dict[str, Any]:
         "end": iso_time(incident.ended_at, zone) if incident.ended_at else None,
         "follows_from": incident.parent,
         "told": incident.told,
+        "withdrawn": incident.withdrawn,
+        "cause": incident.cause.kind.value if incident.cause else None,
+        "cause_subject": incident.cause.subject if incident.cause else None,
+        "certainty": incident.cause.certainty.value if incident.cause else None,
+        "members": list(incident.cause.members) if incident.cause else [],
     }
 
 

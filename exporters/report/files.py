@@ -60,8 +60,9 @@ def _csv(document: Mapping[str, Any]) -> Mapping[str, bytes]:
                      "end_unseen", "fault", "detail"],
         ),
         "incidents.csv": _table(
-            document["incidents"],
-            columns=["id", "subject", "name", "worst", "begin", "confirmed", "end", "follows_from", "told"],
+            [{**i, "members": " ".join(i["members"])} for i in document["incidents"]],
+            columns=["id", "subject", "name", "worst", "begin", "confirmed", "end", "follows_from", "told",
+                     "withdrawn", "cause", "cause_subject", "certainty", "members"],
         ),
         **_congestion_csv(document.get("congestion")),
     }  # fmt: skip

@@ -198,14 +198,30 @@ def _incidents(figures: Figures, no: Numbering) -> list[Block]:
         found.append(Paragraph("Không ghi nhận sự cố của hệ thống, dịch vụ trong thời gian quan sát được."))
     else:
         found.append(table)
-        found += _rest(sum(not is_own_fault(i.subject) for i in figures.incidents))
+        found += _rest(len(tables.told_incidents(figures)))
         found.append(
             Paragraph(
                 "Nguyên nhân ghi nhận là hiện tượng mà phép đo thấy được; nguyên nhân kỹ thuật do đơn vị vận hành xác "
                 f"định: {words.placeholder('nguyên nhân, kết quả xử lý')}"
             )
         )
-    return found + _own(figures)
+    return found + _own(figures) + _withdrawn(figures)
+
+
+def _withdrawn(figures: Figures) -> list[Block]:
+    """Say how many alarms of services were taken back, and count them for nobody."""
+    found = [i for i in figures.incidents if i.withdrawn]
+    if not found:
+        return []
+    names = words.listed(sorted({tables.subject_name(figures.plan, i) for i in found}))
+    return [
+        Paragraph(
+            f"{len(found)} cảnh báo ({names}) sau đó được xác định là do lỗi phía trạm đo, không phải sự cố của dịch "
+            "vụ; thời gian tương ứng được tính là không có số liệu.",
+            Style.BULLET,
+            bold="Cảnh báo đã rút lại:",
+        )
+    ]
 
 
 def _own(figures: Figures) -> list[Block]:

@@ -16,9 +16,11 @@ from exporters.report.congestion import main_check
 from exporters.report.document import Column, Numbering, Table
 from exporters.report.figures import Figures, Line, percentile, slowest_s, within
 from exporters.text import cause_sentence, duration_words, fault_phrase, own_fault_sentence, state_word
+from exporters.text_cause import count_words, why_sentence
 from monitor.availability import Account, Outage
 from monitor.duty import is_own_fault
-from monitor.model import Incident, State
+from monitor.groups import is_group
+from monitor.model import Cause, CauseKind, Incident, State
 
 ROWS: Final = 60  # chosen: what is more stands in the CSV and Excel files
 _STATES = (State.UP, State.DEGRADED, State.CONGESTED, State.DOWN, State.UNKNOWN)
@@ -173,7 +175,7 @@ def _carrier_row(figures: Figures, service: ServicePlan) -> tuple[str, ...]:
 
 def incident_table(figures: Figures, numbers: Numbering) -> Table | None:
     """Return the incidents of services, with their causes and a place for what was done; None without any."""
-    found = [i for i in figures.incidents if not is_own_fault(i.subject)]
+    found = told_incidents(figures)
     if not found:
         return None
     zone = figures.plan.site.timezone
@@ -201,10 +203,28 @@ def incident_table(figures: Figures, numbers: Numbering) -> Table | None:
     return Table(numbers.table("Các sự cố ghi nhận"), columns, tuple(rows))
 
 
+def told_incidents(figures: Figures) -> list[Incident]:
+    """Return the incidents of services, those that were one as one: its members stand in its row."""
+    groups = {i.id for i in figures.incidents if is_group(i.subject)}
+    return [i for i in figures.incidents if not is_own_fault(i.subject) and i.parent not in groups]
+
+
 def subject_name(plan: Plan, incident: Incident) -> str:
     """Return the name of what an incident is about."""
+    if is_group(incident.subject) and incident.cause:
+        names = [plan.service(m).name for m in incident.cause.members if m in plan.by_id()]
+        return f"{count_words(len(incident.cause.members))}: {words.listed(names)}" if names else incident.subject
     service = plan.by_id().get(incident.subject)
     return service.name if service else incident.subject
+
+
+def cause_name(plan: Plan, cause: Cause) -> str:
+    """Return the name of what a cause blames."""
+    paths = {t.path.id: t.path.name for t in plan.targets() if t.path}
+    if cause.kind is CauseKind.PATH:
+        return paths.get(cause.subject, cause.subject)
+    service = plan.by_id().get(cause.subject)
+    return service.name if service else cause.subject
 
 
 def incident_length(figures: Figures, incident: Incident) -> str:
@@ -215,10 +235,14 @@ def incident_length(figures: Figures, incident: Incident) -> str:
 
 def incident_cause(figures: Figures, incident: Incident) -> str:
     """Say what the evidence shows about the cause; a person knows more."""
-    if is_own_fault(incident.subject):
-        return own_fault_sentence(incident.detail)
+    if incident.withdrawn or is_own_fault(incident.subject):
+        return "Đã rút lại: do lỗi phía trạm đo." if incident.withdrawn else own_fault_sentence(incident.detail)
+    if incident.cause is not None and incident.cause.kind is not CauseKind.NEEDS:
+        return why_sentence(incident.cause, cause_name(figures.plan, incident.cause))
     by_id = {i.id: i for i in figures.incidents}
     parent = by_id.get(incident.parent) if incident.parent is not None else None
+    if parent is not None and parent.cause is not None and is_group(parent.subject):
+        return why_sentence(parent.cause, cause_name(figures.plan, parent.cause))
     if parent is not None:
         return cause_sentence(subject_name(figures.plan, parent))
     line = figures.services.get(incident.subject)

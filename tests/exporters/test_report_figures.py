@@ -252,6 +252,11 @@ def test_incidents_are_those_of_the_period(figures: dict[str, Any]) -> None:
             "end": "2027-02-06T00:15:00.000+07:00",
             "follows_from": None,
             "told": True,
+            "withdrawn": False,
+            "cause": None,
+            "cause_subject": None,
+            "certainty": None,
+            "members": [],
         },
         {
             "id": 3,
@@ -263,6 +268,11 @@ def test_incidents_are_those_of_the_period(figures: dict[str, Any]) -> None:
             "end": None,
             "follows_from": None,
             "told": False,
+            "withdrawn": False,
+            "cause": None,
+            "cause_subject": None,
+            "certainty": None,
+            "members": [],
         },
     ]
 

@@ -302,7 +302,7 @@ def test_a_full_table_of_descriptors_is_our_own_fault_and_ends_when_there_is_roo
             log = daemon.logs(4000)
 
     for status in (during, still):
-        assert status["own_fault"]["cause"] == "local"
+        assert status["own_fault"]["cause"] == "descriptors"
         assert states_of(status)["down"] == 0
         assert states_of(status)["unknown"] >= SLOW_CHECKS / 2
     assert all("trạm đo" in str(m["Subject"]).lower() for m in mails), [str(m["Subject"]) for m in mails]
@@ -369,7 +369,7 @@ def test_a_dead_resolver_leaves_what_is_checked_by_name_unknown_and_the_rest_up(
             daemon.stop()
             figures = daemon.figures(died_at.isoformat(), ended_at.isoformat())
 
-    assert during["own_fault"]["cause"] == "local"
+    assert during["own_fault"]["cause"] == "resolver"
     now = {s["id"]: s for s in blind["services"]}
     assert {name: s["state"] for name, s in now.items()} == {n: "unknown" if n in BY_NAME else "up" for n in checks}
     assert all("our resolver gave no answer" in now[name]["detail"] for name in BY_NAME), now
