@@ -18,7 +18,7 @@ _SUBJECTS: Final[dict[CauseKind, Words]] = {
     CauseKind.NEEDS: ("“{name}”", "“{name}”"),
     CauseKind.PATH: ("kênh {name}", "the path {name}"),
     CauseKind.HOST: ("máy chủ {name}", "the host {name}"),
-    CauseKind.CARRIER: ("nhà mạng {name}", "the carrier {name}"),
+    CauseKind.CARRIER: ("nhà mạng “{name}”", "the carrier {name}"),
     CauseKind.RESOLVER: ("việc phân giải tên miền {name}", "finding names below {name}"),
     CauseKind.COINCIDENCE: ("nguyên nhân chung chưa rõ", "a common cause not known"),
 }
@@ -86,7 +86,7 @@ def _one_path(cause: Cause, what: str, lang: Language) -> str:
 def _evidence(cause: Cause, lang: Language) -> str:
     hit = len(cause.members)
     within = duration_words(cause.span_s, lang)
-    when = pick(("cùng lúc", "at once") if cause.span_s < 1 else (f"trong vòng {within}", f"within {within}"), lang)
+    when = pick(("một lúc", "at once") if cause.span_s < 1 else (f"trong vòng {within}", f"within {within}"), lang)
     if cause.kind is CauseKind.COINCIDENCE:
         limit = max(cause.chance, _LEAST_CHANCE) * 100
         share = number_words(limit, 2, lang)

@@ -17,6 +17,7 @@ from exporters.report.document import Block, Chart, Column, Document, Form, Head
 from exporters.report.figures import Figures
 from exporters.report.material import Material
 from exporters.text import blame_sentence, duration_words, fault_phrase, state_word
+from monitor.groups import is_group
 from monitor.model import Incident, State
 
 DRAFT_BANNER = (
@@ -90,6 +91,8 @@ def _incident(material: Material) -> Incident:
 
 def _services(plan: Plan, incident: Incident) -> Sequence[ServicePlan]:
     service = plan.by_id().get(incident.subject)
+    if service is None and is_group(incident.subject) and incident.cause:
+        return [s for s in plan.services if s.id in incident.cause.members] or plan.services
     return (service,) if service else plan.services
 
 
