@@ -40,7 +40,6 @@ from probes.net import ERROR_NOTES, SocketAddress, offender
 _HOP_MESSAGES: Final = {(socket.IPPROTO_IP, socket.IP_TTL), (socket.IPPROTO_IPV6, IPV6_HOPLIMIT)}
 _STAMP_KINDS: Final = (SO_TIMESTAMPING_NEW, SO_TIMESTAMPNS_NEW)  # both begin with the stamp that the kernel made
 _EXTENDED_ERROR: Final = struct.Struct("=IBBBBII")  # linux/errqueue.h
-_ERROR_QUEUE: Final = socket.MSG_ERRQUEUE
 _SAID_BY_STAMP: Final = 4  # SO_EE_ORIGIN_TIMESTAMPING
 _NOTES_BYTES: Final = 160
 _QUEUE_NOTES_BYTES: Final = 256
@@ -51,6 +50,9 @@ _READS_AT_ONCE: Final = 512  # chosen: one wake-up may not hold the loop longer 
 _LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a late answer can be told from none
 _MISSES: Final = 64  # chosen: stamps in a row that were not there at once, after which they are waited for instead
 _STAMP_LATEST_NS: Final = 1_000_000_000  # chosen: a stamp of sending this long after the call is none of that call
+_GRAIN_NS: Final = 1_000_000  # of timers: uvloop's count whole milliseconds
+_BURST_BYTES: Final = 256 * 1024  # chosen: a quarter of the receive buffer is sent at most before what came is read
+_KERNEL_BYTES: Final = 768  # what the kernel counts for a small packet besides its bytes, about
 _CLOCK_STEP_NS: Final = 2_000_000  # chosen: slewing is at most 0.5 ms a second (adjtimex(2)), so more is a step
 
 
@@ -99,7 +101,19 @@ class _Sent:
 class _Round:
     """The echoes of one call: sends by timer, ends when all have an answer or the wait is over."""
 
-    __slots__ = ("_began", "_loop", "_maker", "_settled", "_timer", "done", "ended", "link", "outcome", "plan", "seqs")
+    __slots__ = (
+        "_began",
+        "_ends_ns",
+        "_maker",
+        "_settled",
+        "_timer",
+        "done",
+        "ended",
+        "link",
+        "outcome",
+        "plan",
+        "seqs",
+    )
 
     def __init__(self, link: _Link, plan: Plan) -> None:
         self.link = link
@@ -108,11 +122,11 @@ class _Round:
         self.seqs: list[int] = []
         self._maker = link.maker(plan.size_bytes)
         self._settled = 0  # echoes with a reply or an ICMP error
-        self._loop = link.loop
-        self._began = self._loop.time()
+        self._began = link.loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._ends_ns = sys.maxsize  # monotonic; known when the last echo has been sent
         self.ended = False
-        self.done: asyncio.Future[None] = self._loop.create_future()
+        self.done: asyncio.Future[None] = link.loop.create_future()
 
     def send_due(self) -> None:
         """Send the next echo, or all that are left when there is no gap, and set the timer for what follows."""
@@ -120,12 +134,13 @@ class _Round:
         while len(self.seqs) < plan.echoes and self.outcome.send_error is None:
             self._send_one()
             if plan.gap_s and len(self.seqs) < plan.echoes and self.outcome.send_error is None:
-                self._timer = self._loop.call_at(self._began + len(self.seqs) * plan.gap_s, self.send_due)
+                self._timer = self.link.loop.call_at(self._began + len(self.seqs) * plan.gap_s, self.send_due)
                 return
         if not self.seqs:
             self._finish()
             return
-        self._timer = self._loop.call_later(plan.wait_s, self._wait_over)
+        self._timer = self.link.loop.call_later(plan.wait_s, self._wait_over)
+        self._ends_ns = time.monotonic_ns() + round(plan.wait_s * 1e9) + _GRAIN_NS
         self._finish_if_settled()
 
     def _send_one(self) -> None:
@@ -136,6 +151,10 @@ class _Round:
             return
         self.seqs.append(seq)
         self.outcome.rtts_s.append(None)
+
+    def in_time(self, came_ns: int) -> bool:
+        """Say whether a reply that came at a moment of the monotonic clock did so before the wait was over."""
+        return came_ns <= self._ends_ns
 
     def answered(self, index: int, rtt_s: float, source: str, hops: int | None) -> None:
         """Take a reply in."""
@@ -162,7 +181,7 @@ class _Round:
             self._finish()
 
     def _wait_over(self) -> None:
-        self.link.read()  # what the kernel holds already has come in time, however late we look
+        self.link.read()  # what the kernel holds may have come in time, however late we look: its stamp tells
         self._finish()
 
     def _finish(self) -> None:
@@ -206,6 +225,7 @@ class _Link:
         self._unstamped: dict[int, _Sent] = {}  # by that number: sent, and the stamp not seen yet
         self._misses = 0
         self._now_ns = self._wall_ns = 0  # when the reading under way began, by both clocks
+        self._unread_bytes = 0  # sent since the last reading: as much may have come back
         self._drops, self._dropped_at = 0, -math.inf  # packets that our receive buffer had no room for, by the kernel
         # A stamp or an ICMP error in the error queue counts as an error of the socket, at which uvloop's reader gives
         # up for good (libuv, uv__poll_io). Asked through an epoll of its own, it is a reason to read like any other.
@@ -238,6 +258,9 @@ class _Link:
         Raises:
             OSError: our own host could not send it.
         """
+        self._unread_bytes += of.plan.size_bytes + _KERNEL_BYTES
+        if self._unread_bytes > _BURST_BYTES:
+            self.read()  # many rounds may send within one turn, and near hosts answer at once
         serial = self._next_serial()
         seq = serial & 0xFFFF
         packet = maker.make(serial)
@@ -289,6 +312,7 @@ class _Link:
         if self._unstamped or not self._raw:
             self._read_errors()  # stamps first: the replies below are measured from them
         self._now_ns, self._wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+        self._unread_bytes = 0
         receive, read_bytes = self._sock.recvmsg, self._read_bytes
         for _ in range(_READS_AT_ONCE):
             try:
@@ -309,16 +333,16 @@ class _Link:
             # Compared whole: a damaged, cut or foreign payload is no answer to this echo.
             if echo is None or packet[begin + icmp_packet.HEADER_BYTES :] != echo.body:
                 return
-            if echo.round.ended:
+            hops = packet[8] if self._with_header else None
+            if echo.round.ended or not self._replied(echo, notes, source, hops):
                 self._late_reply(seq, echo)
-            else:
-                self._replied(echo, notes, source, packet[8] if self._with_header else None)
             return
         parsed = icmp_packet.parse(self.flow.version, packet, ip_header=self._with_header)
         if isinstance(parsed, icmp_packet.Refused):
             self._refused(parsed, source)
 
-    def _replied(self, echo: _Sent, notes: _Notes, source: str, hops: int | None) -> None:
+    def _replied(self, echo: _Sent, notes: _Notes, source: str, hops: int | None) -> bool:
+        """Give a reply to its round; False when by its stamp it came after the round's end."""
         stamp_ns = None
         for level, kind, data in notes:
             if kind in _STAMP_KINDS and level == socket.SOL_SOCKET:
@@ -326,7 +350,10 @@ class _Link:
                 stamp_ns = seconds * 1_000_000_000 + nanoseconds
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
-        echo.round.answered(echo.index, self._rtt_ns(echo, stamp_ns) / 1e9, source, hops)
+        rtt_ns = self._rtt_ns(echo, stamp_ns)
+        if in_time := echo.round.in_time(echo.sent_ns + rtt_ns):
+            echo.round.answered(echo.index, rtt_ns / 1e9, source, hops)
+        return in_time
 
     def _rtt_ns(self, echo: _Sent, stamp_ns: int | None) -> int:
         """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""

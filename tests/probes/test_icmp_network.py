@@ -15,6 +15,20 @@ from tests.probes.probing import run_probe
 FAST = {"gap": "1ms", "wait": "40ms"}
 
 
+def hold(seconds: float) -> None:
+    """Hold the loop up, as a long computation does."""
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        pass
+
+
+async def heard_by(host: Host) -> None:
+    for _ in range(100):
+        await asyncio.sleep(0)
+        if host.heard:
+            return
+
+
 async def ping(**settings: object) -> Reading:
     return await run_probe(PROBE, **{"host": "127.0.0.1", **FAST, **settings})  # type: ignore[arg-type]
 
@@ -126,6 +140,48 @@ def test_a_late_answer_is_told_from_none_with_the_next_round() -> None:
         tools.close()
 
     in_own_network(scenario)
+
+
+@pytest.mark.system
+def test_a_reply_that_came_too_late_is_late_also_when_our_loop_was_later() -> None:
+    async def scenario(host: Host) -> None:
+        tools = Tools()
+        run = asyncio.create_task(ping(count=1, wait="30ms", tools=tools))
+        await heard_by(host)
+        hold(0.04)
+        host.send(reply(host.heard[0]), to=host.heard[0].source)  # after the wait, and still within the same turn
+        reading = await run
+        assert (reading.fault, reading.values["late_count"]) == (Fault.TIMEOUT, 1)
+        tools.close()
+
+    in_own_network(scenario)
+
+
+@pytest.mark.system
+def test_a_reply_that_came_in_time_counts_however_late_our_loop_looks() -> None:
+    async def scenario(host: Host) -> None:
+        run = asyncio.create_task(ping(count=1, wait="30ms"))
+        await heard_by(host)
+        host.send(reply(host.heard[0]), to=host.heard[0].source)
+        hold(0.06)
+        reading = await run
+        assert reading.fault is None
+        assert reading.values["rtt_max_s"] < 0.02
+
+    in_own_network(scenario)
+
+
+@pytest.mark.system
+def test_more_echoes_than_the_buffer_holds_may_be_sent_in_one_turn() -> None:
+    async def scenario(_: Host) -> None:
+        tools = Tools()
+        hosts = [f"127.0.{n >> 6}.{(n & 63) + 1}" for n in range(300)]
+        rounds = [ping(host=h, count=10, gap="0s", wait="1s", timeout_s=5.0, tools=tools) for h in hosts]
+        readings = await asyncio.gather(*rounds)
+        assert sum(r.values["received_count"] for r in readings) == 3000
+        tools.close()
+
+    in_own_network(scenario, kernel_answers=True)
 
 
 @pytest.mark.system
@@ -288,7 +344,12 @@ def test_with_permission_the_self_test_is_content() -> None:
 @pytest.mark.system
 def test_echoes_that_our_own_buffer_dropped_are_our_own_fault() -> None:
     async def scenario(_: Host) -> None:
-        reading = await ping(count=100, size=60000, gap="0s", wait="500ms", max_loss=0.0)
+        tools = Tools()
+        await ping(tools=tools)
+        (link,) = tools.of(Engine)._links.values()
+        link._unread_bytes = -(1 << 30)  # as if it never looked meanwhile
+        reading = await ping(count=100, size=60000, gap="0s", wait="500ms", max_loss=0.0, tools=tools)
+        tools.close()
         assert reading.fault is Fault.LOCAL
         assert "our own receive buffer overflowed" in reading.detail
 
