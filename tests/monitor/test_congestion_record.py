@@ -151,3 +151,13 @@ def test_packets_are_the_same_from_the_journal_and_from_sealed_files(tmp_path: F
     assert sorted(rtt for _, rtt in said) == pytest.approx(sorted(math.inf if r is None else r for _, r in told))
     assert len(said) > 600
     assert {name for hour in before for name in hour} == set(checks)
+
+
+def test_time_that_nobody_observed_is_no_trial_of_the_method() -> None:
+    packets = [p for p in path(40) if not 20 * HOUR <= p.at - T0 < 22 * HOUR]
+    found = judge_packets(packets)
+    assert not any(19 * HOUR < s.packets[0].at - T0 < 22 * HOUR for s in found.quiet())
+    whole, torn = judge_packets(path(40)).limit(), found.limit()
+    assert whole is not None
+    assert torn is not None
+    assert (torn.queue_s, torn.minutes) == (whole.queue_s, whole.minutes)
