@@ -95,16 +95,17 @@ class Asking:
                 return
 
     def _ask(self, server: NameServer) -> bool:
+        """Ask a server what is not known yet and it has not failed to answer; return whether there was anything."""
         open_ = [q for q in self._questions if q not in self._final and (server, q) not in self._failed]
-        for question in open_:
-            self._send(server, question)
+        if open_:
+            self._send(server, open_)
         return bool(open_)
 
-    def _send(self, server: NameServer, question: Question) -> None:
+    def _send(self, server: NameServer, questions: Sequence[Question]) -> None:
         if server not in self._asked:
             self._asked.append(server)
-        self._outstanding.add((server, question))
-        self._closers.append(server.ask(question, self._hear))
+        self._outstanding.update((server, q) for q in questions)
+        self._closers.append(server.ask(questions, self._hear))
 
     def _hear(self, server: NameServer, question: Question, outcome: Outcome) -> None:
         if isinstance(outcome, Again):
@@ -113,7 +114,7 @@ class Asking:
                 self._by_tcp.add(task)
                 task.add_done_callback(self._by_tcp.discard)
             else:
-                self._send(server, question)
+                self._send(server, [question])
             return
         self._outstanding.discard((server, question))
         if isinstance(outcome, Failed):

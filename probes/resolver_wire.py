@@ -15,7 +15,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import dns.edns
@@ -99,17 +99,18 @@ class NameServer:
         self._edns = True
         self._sockets: list[_Socket] = []
 
-    def ask(self, asked: Question, hear: Hear) -> Callable[[], None]:
-        """Send a question by UDP and let `hear` know, once, what came of it; return what ends the waiting.
+    def ask(self, questions: Sequence[Question], hear: Hear) -> Callable[[], None]:
+        """Send questions by UDP and let `hear` know, once each, what came of it; return what ends the waiting.
 
         `hear` may be called before this returns.
         """
         try:
-            socket_ = self._socket()
+            on = self._socket()
         except (OSError, ProbeError) as exc:
-            hear(self, asked, Failed(f"{self.ip}: {exc.strerror if isinstance(exc, OSError) else exc}"))
+            for asked in questions:
+                hear(self, asked, Failed(f"{self.ip}: {exc.strerror if isinstance(exc, OSError) else exc}"))
             return _nothing
-        return socket_.send(_Waiting(asked, hear, self._edns))
+        return on.send([_Waiting(asked, hear, self._edns) for asked in questions])
 
     def _socket(self) -> _Socket:
         if len(self._sockets) >= SOCKETS:
@@ -187,19 +188,30 @@ class _Socket:
         self._waiting: dict[int, _Waiting] = {}
         self._loop.add_reader(sock, self._read)
 
-    def send(self, waiting: _Waiting) -> Callable[[], None]:
-        ident = secrets.randbits(16)
-        while ident in self._waiting:
-            ident = secrets.randbits(16)
-        self._waiting[ident] = waiting
-        size = UDP_SIZE if waiting.edns else 512
+    def send(self, wanted: Sequence[_Waiting]) -> Callable[[], None]:
+        """Send all; return what forgets them."""
+        sent = [(self._ident(waiting), waiting) for waiting in wanted]
         try:
-            self._sock.send(dns_message.encode_query(ident, waiting.asked, recursion=True, udp_size=size))
+            for ident, waiting in sent:
+                size = UDP_SIZE if waiting.edns else 512
+                self._sock.send(dns_message.encode_query(ident, waiting.asked, recursion=True, udp_size=size))
         except BlockingIOError:
             pass  # a full buffer is a lost datagram: it is asked again
         except OSError as exc:
             self._fail(exc)
-        return lambda: self._forget(ident, waiting)
+
+        def forget() -> None:
+            for ident, waiting in sent:
+                self._forget(ident, waiting)
+
+        return forget
+
+    def _ident(self, waiting: _Waiting) -> int:
+        ident = secrets.randbits(16)
+        while ident in self._waiting:
+            ident = secrets.randbits(16)
+        self._waiting[ident] = waiting
+        return ident
 
     def _read(self) -> None:
         for _ in range(DATAGRAMS_AT_ONCE):
