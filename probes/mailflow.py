@@ -27,7 +27,7 @@ import asyncio
 import contextlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -230,7 +230,7 @@ class _Run:
         marks = await mailbox.own()
         gone = leftovers(marks, (sent.token for sent in missing), utc_now())
         if gone:
-            self._removed(await mailbox.remove(gone))
+            await self._remove(mailbox, gone)
         self.m.values["leftovers_count"] = len(gone)
         tokens = {marks[uid].token for uid in gone}
         late = [sent for sent in missing if sent.token in tokens]
@@ -239,11 +239,14 @@ class _Run:
             await self.ledger.found(self.key, *tokens)
         return late
 
-    def _removed(self, trouble: str) -> None:
-        """Say what kept a message from being removed: mail flows, and the mailbox fills."""
+    async def _remove(self, mailbox: Mailbox, uids: Sequence[int]) -> None:
+        """Remove messages, and say what keeps them: mail flows, and the mailbox fills."""
+        trouble = await mailbox.remove(uids)
         if trouble:
             self.m.values["warning_count"] = 1
-            self.m.remark = trouble
+            self.m.remark = f"{self.m.remark}; {trouble}" if self.m.remark else trouble
+        elif not mailbox.purges and not self.m.remark:  # no news, and nobody's to mend tonight: no warning
+            self.m.remark = "removed messages are only marked as deleted, for the server has no UIDPLUS"
 
     # A run that sends.
 
@@ -261,7 +264,7 @@ class _Run:
             if self.m.values["sent_count"]:
                 await asyncio.shield(self.ledger.found(self.key))  # keeps what the server said of it
         self.m.values["delivery_s"] = time.perf_counter() - accepted
-        self._removed(await mailbox.remove([uid]))
+        await self._remove(mailbox, [uid])
         await self.ledger.found(self.key, token)
 
     async def _over_smtp(self, work: Callable[[_Sender], Awaitable[None]]) -> None:
@@ -335,7 +338,7 @@ class _Run:
         if uid is None:
             raise await self._missing(mailbox, sent, f"still not in {self.where} after {age_s:.3g} s")
         self._came_late(sent)
-        self._removed(await mailbox.remove([uid]))
+        await self._remove(mailbox, [uid])
         await self.ledger.found(self.key, sent.token)
 
     def _came_late(self, sent: Sent) -> None:

@@ -158,6 +158,11 @@ class Mailbox(ImapSession[FindSettings]):
         self._looked.update(uid for uid in read if uid not in ours)
         return ours[0] if ours else None
 
+    @property
+    def purges(self) -> bool:
+        """Whether the server can take away chosen messages alone (RFC 4315; part of RFC 9051)."""
+        return bool({"UIDPLUS", "IMAP4REV2"} & set(self.capabilities))
+
     async def remove(self, uids: Sequence[int]) -> str:
         """Remove messages of ours for good, and only these; return why they could not be, or nothing.
 
@@ -168,8 +173,8 @@ class Mailbox(ImapSession[FindSettings]):
         answer, _ = await self.ask("UID STORE", [b"UID STORE " + which + rb" +FLAGS.SILENT (\Deleted)"])
         if answer.word != "OK":
             return f"it could not be removed: {without_tag(answer, self.d)}"
-        if not {"UIDPLUS", "IMAP4REV2"} & set(self.capabilities):
-            return "it was only marked as deleted, for the server has no UIDPLUS"
+        if not self.purges:
+            return ""
         answer, _ = await self.ask("UID EXPUNGE", [b"UID EXPUNGE " + which])
         return "" if answer.word == "OK" else f"it could not be removed: {without_tag(answer, self.d)}"
 
