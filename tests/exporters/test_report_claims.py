@@ -290,3 +290,36 @@ def test_form_03_is_marked_as_a_draft_for_a_person_to_decide() -> None:
     for mandatory in ("Địa chỉ (*):", "Ngày phát hiện sự cố (*): 05/02/2027", "Hiện trạng sự cố (*): Đã xử lý"):
         assert mandatory in said
     assert "[TBSC]" in said
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (judged(missing_s=0.11 * DAY), "cả kỳ báo cáo: độ phủ 94,50%, dưới 95%."),
+        (judged(limit=False), "chưa đủ số liệu của những giờ không nghẽn để xác định giới hạn phát hiện."),
+        (judged(without=[PING]), "không có số liệu thời gian khứ hồi."),
+        (judged(episode(600, 4000, "near-side")), "đường truyền của chính trạm đo bị nghẽn."),
+    ],
+    ids=["too little was judged", "no limit", "no packets", "our own side"],
+)
+def test_without_enough_to_go_by_the_report_says_why(found: CongestionFigures, why: str) -> None:
+    said = whole(figures(congestion=found))
+    assert "Không đủ căn cứ để kết luận." in said
+    assert why in said
+
+
+def test_where_one_path_was_congested_the_others_are_told_with_their_limit() -> None:
+    said = whole(figures(congestion=judged(episode(600, 4000))))
+    assert (
+        "Trên đường đo tới Mạng truyền số liệu cấp II không phát hiện nghẽn, với giới hạn phát hiện: hàng đợi từ 9 ms "
+        "kéo dài từ 15 phút." in said
+    )
+
+
+def test_the_general_assessment_says_what_the_evidence_carries() -> None:
+    for found, said in (
+        (judged(), "không xảy ra nghẽn mạng, với giới hạn phát hiện: hàng đợi từ 9 ms"),
+        (judged(limit=False), "Chưa đủ căn cứ để kết luận về việc có hay không có nghẽn mạng"),
+        (judged(episode(600, 4000)), "Ghi nhận 1 đợt nghẽn trên đường đo tới Mạng VNPT"),
+    ):
+        assert said in congestion_claims.summary(figures(congestion=found))
