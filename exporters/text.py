@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Final
 
 from config.plan import Language, ServiceKind
-from monitor.model import SUSPECT, State
+from monitor.model import SUSPECT, Retracted, State
 from probes.base import Fault, one_line
 
 MAINTENANCE: Final = "maintenance"  # announced work: a mark beside a state, with a word of its own
@@ -278,6 +278,17 @@ def zone_word(at: datetime, tz: tzinfo) -> str:
     minutes = int((at.astimezone(tz).utcoffset() or timedelta()).total_seconds()) // 60
     hours, rest = divmod(abs(minutes), 60)
     return f"GMT{'-' if minutes < 0 else '+'}{hours}" + (f":{rest:02d}" if rest else "")
+
+
+def retracted_sentence(word: Retracted, at: datetime, tz: tzinfo, lang: Language = Language.VI) -> str:
+    """Say what was told wrongly, and when. Args: at: stands in where nobody knows when it left."""
+    name, state = one_line(word.service_name), state_word(word.state, lang)
+    told, since = local_time(word.told_at or at, tz), local_time(word.since, tz)
+    words = (
+        f"Tin lúc {told} về {name} ({state} từ {since}): do lỗi phía trạm đo.",
+        f"What was told at {told} of {name} ({state} since {since}): our own fault.",
+    )
+    return pick(words, lang)
 
 
 _UNITS: Final[tuple[tuple[int, Words, Words], ...]] = (  # seconds, singular, plural

@@ -163,7 +163,7 @@ class _Writer:
         where = text.own_fault_word(self.n.cause, self.lang)
         where += f" ({self.name})" if self.n.service_name else ""  # one uplink of several
         if self.n.kind is EventKind.CORRECTED:
-            return self.say(f"ĐÍNH CHÍNH: tin đã báo là do lỗi phía trạm đo, {where}", f"CORRECTION: {where}")
+            return self.say(f"ĐÍNH CHÍNH: tin đã gửi là do lỗi phía trạm đo ({where})", f"CORRECTION: {where}")
         if self.n.kind is EventKind.PASSED:
             return self.say(f"LỖI PHÍA TRẠM ĐO, ĐÃ HẾT: {where}", f"MONITOR WAS IN TROUBLE, NOW OVER: {where}")
         if self.n.kind is EventKind.RECOVERED:
@@ -244,6 +244,7 @@ class _Writer:
         hit = self._members()
         return (
             _Part("", rows=self._when()),
+            self._retracted(),
             self._why(),
             hit,
             self._evidence(),
@@ -251,6 +252,12 @@ class _Writer:
             self._affected(),
             people,
         )
+
+    def _retracted(self) -> _Part:
+        """List what was told and is not so, each with when it was told."""
+        lines = [text.retracted_sentence(w, self.n.at, self.tz, self.lang) for w in self.n.retracted[:NAMES_LIMIT]]
+        more = self._more(len(self.n.retracted) - NAMES_LIMIT)
+        return _Part(self.say("Tin đã gửi không đúng", "What was told and is not so"), lines=_plain(lines) + more)
 
     def _when(self) -> tuple[tuple[str, str], ...]:
         at, since = text.local_time(self.n.at, self.tz), text.local_time(self.n.since, self.tz)
@@ -339,7 +346,8 @@ class _Writer:
         lines: list[str] = []
         if self.own:
             if self.n.kind is not EventKind.RECOVERED:
-                lines += [text.own_fault_sentence(self.n.cause, self.lang), self._references()]
+                over = self.n.kind is EventKind.PASSED  # how the references stand now says nothing of it
+                lines += [text.own_fault_sentence(self.n.cause, self.lang), "" if over else self._references()]
                 lines.append(pick(_own_advice(self.n.cause), self.lang))
             return _Part(title, lines=_plain([line for line in lines if line]))
         if self.n.cause:

@@ -11,7 +11,7 @@ import pytest
 
 from config.plan import Language
 from exporters.text_mail import EVIDENCE_LIMIT, Letter, compose
-from monitor.model import OWN_FAULT, EventKind, Notice, State
+from monitor.model import OWN_FAULT, EventKind, Notice, Retracted, State
 from probes.base import Fault
 from tests.exporters.builders import MIDNIGHT, NOW, evidence, notice, site
 
@@ -35,6 +35,15 @@ RECOVERED = notice(
     EventKind.RECOVERED, state=State.UP, at=NOW, ended_at=NOW - timedelta(seconds=5), lines=(evidence(fault=None),)
 )
 OWN = notice(subject=OWN_FAULT, name="", cause="far", state=State.UNKNOWN, affected=("Mạng VNPT",), references=(1, 3))
+PASSED = replace(OWN, kind=EventKind.PASSED, cause="stall", ended_at=MIDNIGHT + timedelta(minutes=2), at=NOW)
+CORRECTED = replace(
+    OWN,
+    kind=EventKind.CORRECTED,
+    retracted=(
+        Retracted(5, "Thư điện tử công vụ", EventKind.OPENED, State.DOWN, MIDNIGHT, MIDNIGHT + timedelta(seconds=15)),
+    ),
+)
+
 ALL = (
     opened(),
     opened(kind=EventKind.WORSENED),
@@ -43,6 +52,8 @@ ALL = (
     replace(OWN, cause="near"),
     replace(OWN, cause="local", service_name="VNPT"),
     replace(OWN, kind=EventKind.RECOVERED, ended_at=NOW, at=NOW),
+    PASSED,
+    CORRECTED,
     notice(EventKind.TEST, subject="", name=""),
 )
 
@@ -64,11 +75,28 @@ ALL = (
             replace(OWN, kind=EventKind.RECOVERED, at=NOW, ended_at=NOW),
             "TRẠM ĐO ĐÃ HOẠT ĐỘNG TRỞ LẠI: đường truyền Internet lúc 00:10 (sau 10 phút)",
         ),
+        (PASSED, "LỖI PHÍA TRẠM ĐO, ĐÃ HẾT: phần mềm đo bị đứng từ 00:00 đến 00:02"),
+        (
+            replace(PASSED, cause="clock-step -3600.0"),
+            "LỖI PHÍA TRẠM ĐO, ĐÃ HẾT: đồng hồ máy giám sát bị chỉnh lùi 1 giờ từ 00:00 đến 00:02",
+        ),
+        (replace(OWN, cause="resolver"), "TRẠM ĐO GẶP TRỤC TRẶC: phân giải tên miền (DNS) của trạm đo từ 00:00"),
+        (replace(OWN, cause="descriptors"), "TRẠM ĐO GẶP TRỤC TRẶC: máy giám sát hết mô tả tệp từ 00:00"),
+        (CORRECTED, "ĐÍNH CHÍNH: tin đã gửi là do lỗi phía trạm đo (đường truyền Internet)"),
         (notice(EventKind.TEST, subject="", name=""), "THƯ THỬ: kênh cảnh báo qua thư điện tử"),
     ],
 )
 def test_a_subject_is_short_and_can_be_searched_for(told: Notice, subject: str) -> None:
     assert letter(told).subject == f"[Thông Suốt][Lạng Sơn] {subject}"
+
+
+def test_a_correction_lists_what_was_told_wrongly_and_when() -> None:
+    text = letter(CORRECTED).text
+    assert (
+        "- Tin lúc 06/02/2027 00:00:15 về Thư điện tử công vụ (gián đoạn từ 06/02/2027 00:00:00): do lỗi phía trạm đo."
+        in text
+    )
+    assert "không tính là dịch vụ bị gián đoạn" in text
 
 
 def test_an_opening_letter_answers_every_question() -> None:
@@ -183,7 +211,8 @@ def test_no_english_stands_in_a_vietnamese_letter_but_technical_details(told: No
 @pytest.mark.parametrize("told", ALL)
 def test_no_vietnamese_stands_in_an_english_letter_but_names(told: Notice) -> None:
     plain = letter(told, Language.EN).text
-    names = (told.site_name, told.service_name, *told.affected, *(e.check for e in told.evidence), "Thông Suốt")
+    others = (*(e.check for e in told.evidence), *(r.service_name for r in told.retracted))
+    names = (told.site_name, told.service_name, *told.affected, *others, "Thông Suốt")
     for name in sorted(names, key=len, reverse=True):
         plain = plain.replace(name, "")
     assert plain.replace("→", "").isascii() or not re.search(r"[ạảãàáâậầấẩẫăắằặẳẵđêếềệểễôốồộổỗơớờợởỡưứừựửữ]", plain)
