@@ -388,7 +388,7 @@ class _Link:
         for _ in range(most):
             try:
                 quoted, notes, _flags, to = self._sock.recvmsg(
-                    0 if self._raw else 2048, _QUEUE_NOTES_BYTES, _ERROR_QUEUE
+                    0 if self._raw else 2048, _QUEUE_NOTES_BYTES, socket.MSG_ERRQUEUE
                 )
             except OSError:
                 return
