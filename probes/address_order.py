@@ -11,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 _Ip = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -42,21 +43,28 @@ def ordered(ips: Sequence[str]) -> list[str]:
 
 
 def _rank(ip: str) -> tuple[bool, bool, bool, int]:
-    target = ipaddress.ip_address(ip)
+    precedence, label, scope = _traits(ip)
     source = _source_towards(ip)
-    precedence, label = _policy(target)
     if source is None:
         return True, False, False, -precedence
-    return False, _scope(source) != _scope(target), _policy(source)[1] != label, -precedence
+    _, source_label, source_scope = _traits(source)
+    return False, source_scope != scope, source_label != label, -precedence
 
 
-def _source_towards(ip: str) -> _Ip | None:
+@lru_cache(maxsize=16384)  # the same addresses again and again
+def _traits(text: str) -> tuple[int, int, int]:
+    """Return precedence, label and scope of an address."""
+    ip = ipaddress.ip_address(text)
+    return (*_policy(ip), _scope(ip))
+
+
+def _source_towards(ip: str) -> str | None:
     """Return the address that we would send from; None without a route. Nothing is sent (udp(7), connect)."""
     with socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.setblocking(False)
         try:
             sock.connect((ip.partition("%")[0], 9))
-            return ipaddress.ip_address(sock.getsockname()[0])
+            return str(sock.getsockname()[0])
         except OSError:
             return None
 

@@ -186,7 +186,8 @@ class _Socket:
         self._gone = gone
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[int, _Waiting] = {}
-        self._loop.add_reader(sock, self._read)
+        # By number: for a socket the selector makes a text of it first, to say that it does not know it.
+        self._loop.add_reader(sock.fileno(), self._read)
 
     def send(self, wanted: Sequence[_Waiting]) -> Callable[[], None]:
         """Send all; return what forgets them."""
@@ -253,7 +254,7 @@ class _Socket:
         if self._waiting.get(ident) is waiting:
             del self._waiting[ident]
             if not self._waiting:
-                self._loop.remove_reader(self._sock)
+                self._loop.remove_reader(self._sock.fileno())
                 self._sock.close()
                 self._gone(self)
 
