@@ -45,7 +45,7 @@ class ClockState(NamedTuple):
 
 
 def clock_state() -> ClockState:
-    """Ask the kernel, changing nothing. Systemd's ProtectClock= forbids even that."""
+    """Ask the kernel, changing nothing. Under systemd's ProtectClock= even that is forbidden."""
     buffer = _Timex()
     code = int(_libc.adjtimex(ctypes.byref(buffer)))
     if code < 0:
