@@ -35,8 +35,8 @@ from probes.http_content import CONTENT_FACTS, CONTENT_VALUES, WATCHED_BYTES, Co
 from probes.http_rules import Expect, judge_body, judge_head
 from probes.http_url import URL_LIMIT, Url, parse_url
 from probes.http_wire import REDIRECTS, Cookies, Response, ResponseParser, basic_login, encode_request
-from probes.net import Stream, open_stream
-from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls
+from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls_wire
+from probes.wire import Wire, open_wire
 
 THREAD_FROM_BYTES: Final = 65536  # bodies larger than that are judged in a thread, not in the loop
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
@@ -236,13 +236,13 @@ class _Walk:
         m.values["content_bytes"] = float(len(parser.response.body))
         return parser.response
 
-    def _connected(self, m: Measurement) -> contextlib.AbstractAsyncContextManager[Stream]:
+    def _connected(self, m: Measurement) -> contextlib.AbstractAsyncContextManager[Wire]:
         url, s = self._url, self._s
         if url.scheme == "http":
-            return open_stream(m, url.host, url.port, family=s.family)
+            return open_wire(m, url.host, url.port, family=s.family)
         # Another name for TLS belongs to the configured host alone, not to where it sends us.
         tls = s if url.host == self._first.host else s.model_copy(update={"server_name": None})
-        return open_tls(m, tls, url.host, url.port, family=s.family, alpn=("http/1.1",))
+        return open_tls_wire(m, tls, url.host, url.port, family=s.family, alpn=("http/1.1",))
 
     def _headers(self) -> Iterator[tuple[str, str]]:
         given = {name.lower() for name in self._s.headers}
@@ -300,14 +300,14 @@ class _Walk:
         self.redirects += 1
 
 
-async def _first_word(m: Measurement, stream: Stream, request: bytes, parser: ResponseParser) -> None:
+async def _first_word(m: Measurement, stream: Wire, request: bytes, parser: ResponseParser) -> None:
     with m.phase("processing"):
         with contextlib.suppress(ConnectionError):  # a server may refuse early and hang up; its answer is still to read
             await stream.write(request)
         await _more(stream, parser)
 
 
-async def _more(stream: Stream, parser: ResponseParser) -> None:
+async def _more(stream: Wire, parser: ResponseParser) -> None:
     try:
         data = await stream.read_some()
     except ConnectionError:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from probes.base import Fault, Host, IpFamily, Measurement, Port, ProbeError, ProbeType, Value
-from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls
+from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls_wire
 
 Alpn = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[!-~]+$")]
 
@@ -35,7 +35,7 @@ async def run(s: Settings, m: Measurement) -> None:
             protocol was chosen; see also `probes.net.connect`.
         OSError: the connection failed.
     """
-    async with open_tls(m, s, s.host, s.port, family=s.family, alpn=s.alpn) as stream:
+    async with open_tls_wire(m, s, s.host, s.port, family=s.family, alpn=s.alpn) as stream:
         session = stream.ssl_object
         chosen = session.selected_alpn_protocol() if session else None
     if chosen:
