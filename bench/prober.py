@@ -95,7 +95,9 @@ class Prober:
         self._probes = self._good = 0
         self._results = asyncio.Queue(RESULTS_LIMIT)
         scheduler = Scheduler(targets, self._results, Board(self._plan, utc_now()), self._tools)
+        gc.unfreeze()  # as thongsuot.daemon does
         gc.collect()
+        gc.freeze()
         self._tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(self._empty())]
 
     async def _empty(self) -> None:
