@@ -100,19 +100,18 @@ def _without(text: str, lens: Lens) -> str:
 
 
 def _lines(markup: Markup, ignored: frozenset[Element]) -> Iterator[str]:
-    said = {id(e): e.attrs[_SAID[e.tag]] for e in markup.elements if e.tag in _SAID and _SAID[e.tag] in e.attrs}
     line: list[str] = []
     for element, text in markup.pieces:
         if element in ignored or element.tag in ("script", "style"):
             continue
         if text is not None:
             line.append(text)
-            continue
-        yield tidy("".join(line))
-        line = []
-        words = said.pop(id(element), None)
-        if words:
-            yield tidy(words)
+        elif line:
+            yield tidy("".join(line))
+            line = []
+    for element in markup.elements:
+        if element not in ignored:
+            yield tidy(element.attrs.get(_SAID.get(element.tag, ""), ""))
     yield tidy("".join(line))
 
 

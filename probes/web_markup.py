@@ -213,6 +213,7 @@ class _Reader:
             self._counted()
             entities = element.tag in ("textarea", "title")
             self._markup.pieces.append((element, html.unescape(raw) if entities else raw))
+        self._markup.pieces.append((element, None))
         return self._after(self._text.find(">", stop), 1) if found else stop
 
     def _end_what_this_ends(self, tag: str) -> None:

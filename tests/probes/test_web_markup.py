@@ -13,7 +13,7 @@ from probes.http_url import parse_url
 from probes.page_watch import Lens, compare, snapshot
 from probes.web_markup import DEPTH_LIMIT, parse_selector, read_markup
 
-SIZE = 1 << 18
+SIZE = 1 << 16
 HERE = parse_url("http://a.vn/")
 
 
@@ -23,21 +23,12 @@ def lines(html: str, *ignored: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize(
     "part",
-    ["<b>", "<", "<a ", "<!--", "<!-->", "<a b='", "<a b=", "</p>", "<div>", "<b><p></b>", "&", "&#", "<script>", " ="]
-    + [
-        "<a x",
-        "<li><ul>",
-        "<!",
-        "</",
-        "<a b=c ",
-        "<select><option>",
-        "<textarea>",
-        "a",
-        "\0",
-        "<p>ữ",
+    [
+        "<b>", "<", "<a ", "<!--", "<!-->", "<a b='", "<a b=", "</p>", "<div>", "<b><p></b>", "&", "&#", "<script>",
+        " =", "<a x", "<li><ul>", "<!", "</", "<a b=c ", "<select><option>", "<textarea>", "a", "\0", "<p>ữ",
         "<title></title>",
     ],
-)
+)  # fmt: skip
 def test_no_page_takes_longer_than_it_is_long(part: str) -> None:
     def took_s(size: int) -> float:
         page = "<a " + part * (size // len(part)) if part.endswith(" ") else part * (size // len(part))
