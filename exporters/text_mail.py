@@ -266,9 +266,10 @@ class _Writer:
         if self.n.kind is EventKind.TEST:
             return (site, (self.say("Lập lúc", "Made at"), f"{at} ({zone})"))
         what: tuple[tuple[str, str], ...] = ()
-        if self.n.members:
-            sure = text_cause.certainty_word(self.n.why.certainty, self.lang) if self.n.why else ""
-            what = ((self.say("Mức chắc chắn", "Certainty"), sure),)
+        if self.n.members and self.n.why is not None:
+            sure = text_cause.certainty_word(self.n.why.certainty, self.lang)
+            blamed = text_cause.subject_words(self.n.why, self.n.why_name, self.lang)
+            what = ((self.say("Nguyên nhân", "Cause"), f"{blamed} ({sure})"),)
         elif not self.own:
             what = ((self.say("Loại", "Kind"), text.kind_word(self.n.service_kind, self.lang)),)
         elif self.n.service_name:

@@ -86,7 +86,7 @@ class Notices:
         assert cause is not None  # it is what makes a group
         shown = [s for s in (*down, *(m for m in cause.members if m not in down)) if s in self._services]
         each = max(1, EVIDENCE_LINES // max(len(shown), 1))
-        lines = [line for s in shown for line in scene.evidence(s)[:each]]
+        lines = [replace(x, check=f"{self.name(s)}: {x.check}") for s in shown for x in scene.evidence(s)[:each]]
         return replace(
             self._blank(group, kind, scene, now),
             service_name=self.cause_name(cause),

@@ -125,7 +125,7 @@ def test_a_letter_names_the_cause_and_who_is_back() -> None:
     assert "Một phần đã thông suốt trở lại; vẫn chưa thông: Văn phòng." in body
     assert "Văn phòng: chưa thông" in body
     assert "Thư điện tử: đã thông suốt" in body
-    assert "Mức chắc chắn: chắc chắn" in " ".join(body.split())
+    assert "Nguyên nhân: máy chủ 10.1.2.3 (chắc chắn)" in " ".join(body.split())
 
 
 def test_a_service_missed_by_one_path_says_that_the_others_are_good() -> None:

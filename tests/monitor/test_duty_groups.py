@@ -39,7 +39,7 @@ def test_services_that_share_a_host_and_fail_together_are_told_as_one() -> None:
     assert (notice.since, notice.state, notice.why_name) == (at(0), DOWN, "10.1.2.3")
     assert notice.why is not None
     assert (notice.why.kind, notice.why.certainty, notice.why.elsewhere) == (CauseKind.HOST, Certainty.CERTAIN, 2)
-    assert {e.check for e in notice.evidence} == {"a 0", "b 0", "c 0"}
+    assert {e.check for e in notice.evidence} == {"Dịch vụ A: a 0", "Dịch vụ B: b 0", "Dịch vụ C: c 0"}
     assert play.review(40) == []
     assert {i.parent for i in play.rows.values() if i.subject in "abc"} == {group(play).id}
 
