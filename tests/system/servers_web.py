@@ -51,6 +51,18 @@ location = /redirect {{ return 302 /; }}
 location = /redirect-loop {{ return 302 /redirect-loop; }}
 location = /slow.txt {{ limit_rate 1k; }}
 location = /hang {{ proxy_pass http://{silent}; }}
+location = /login {{
+    default_type text/html;
+    add_header Set-Cookie "sid=s1; Path=/; HttpOnly";
+    if ($request_method = POST) {{ return 302 /home; }}
+    return 200 '<form method=post action=/login><input type=hidden name=csrf value=$request_id><input name=u></form>';
+}}
+location = /home {{
+    default_type text/html;
+    if ($cookie_sid != "s1") {{ return 403; }}
+    return 200 '<h1>Văn bản đến</h1><a id=out href=/logout>Thoát</a>';
+}}
+location = /logout {{ add_header Set-Cookie "sid=; Max-Age=0; Path=/"; return 302 /; }}
 location /auth/ {{ auth_basic "Cổng nội bộ"; auth_basic_user_file {folder}/passwords; alias {folder}/pages/; }}
 """
 
@@ -59,7 +71,7 @@ class Nginx(Server):
     """nginx with a portal's pages over HTTP and, under each certificate of the tests' authority, over HTTPS.
 
     Paths: `/` (a login page), `/503`, `/redirect`, `/redirect-loop`, `/slow.txt` (4 KiB at 1 KiB/s), `/hang` (no
-    byte ever comes), `/auth/` (basic), `/status.json`, `/big.txt` (3 MiB).
+    byte ever comes), `/auth/` (basic), `/login`, `/home`, `/logout` (a session), `/status.json`, `/big.txt` (3 MiB).
     """
 
     name = "nginx"
