@@ -103,8 +103,8 @@ def _results(material: Material, no: Numbering) -> list[Block]:
         Paragraph(
             "Độ khả dụng tính trên thời gian quan sát được; trong ngoặc vuông là giá trị thấp nhất và cao nhất có thể "
             "có: thời gian không có số liệu là gián đoạn hoặc là thông suốt, gián đoạn dài nhất hoặc ngắn nhất giữa "
-            "hai lượt đo, và (đối với giá trị thấp nhất) gián đoạn ngắn hơn chu kỳ đo không được ghi nhận. Dấu ≥: không "
-            "ghi nhận gián đoạn, giá trị là cận dưới ở độ tin cậy 95%.",
+            "hai lượt đo, và (đối với giá trị thấp nhất) gián đoạn ngắn hơn chu kỳ đo không được ghi nhận. Dấu ≥: "
+            "không ghi nhận gián đoạn, giá trị là cận dưới ở độ tin cậy 95%.",
             Style.NOTE,
         ),
         _strips(figures, no),
