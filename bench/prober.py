@@ -35,7 +35,7 @@ ASKED_FIRST: Final = {"icmp": 8000.0, "tcp": 6000.0, "dns": 5000.0, "http": 3000
 PACED_CHECKS: Final = 400
 PACED_S: Final = 2.0  # 200 probes a second; a check that is due so soon gets no look ahead of its slot at the start
 TRIALS: Final = 3
-TRIAL_S: Final = 0.3
+TRIAL_S: Final = 0.2
 OVERLOAD: Final = 1.02  # chosen: slots that cannot be served cost as well, so hardly more than can be done
 
 

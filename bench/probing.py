@@ -46,7 +46,7 @@ class Times:
 
 
 FULL: Final = Times(rounds=5, warm_s=1.0, window_s=5.0)
-QUICK: Final = Times(rounds=1, warm_s=0.4, window_s=1.2)
+QUICK: Final = Times(rounds=1, warm_s=0.3, window_s=0.8)
 
 
 @dataclass(frozen=True, slots=True)
