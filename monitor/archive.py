@@ -22,6 +22,7 @@ from monitor.rows import to_ms
 
 if TYPE_CHECKING:
     from monitor.congestion_record import Timed
+    from monitor.model import Result
     from monitor.segments import Answers
 
 READERS = 2  # files read at a time: most of the work is outside of the interpreter
@@ -97,6 +98,14 @@ class Archive:
                     yield [f.result() for f in ahead.popleft()]
             while ahead:
                 yield [f.result() for f in ahead.popleft()]
+
+    def results(self, site: str, span: Window) -> list[Iterator[tuple[float, Result]]]:
+        """Return the sealed results that started within a span: of each file in the order of their ends."""
+        from monitor import recorded
+
+        start, end = to_ms(span.start), to_ms(span.end)
+        links = [k for k in self._standing if _ms(k.fields["first"]) < end and _ms(k.fields["last"]) >= start]
+        return [recorded.read_results(self._file(link), site, start, end) for link in links]
 
     def slots(self, period: Window) -> Iterator[tuple[str, int, int, int, int, int]]:
         """Give the sealed ledger of the hours that touch a period: check, hour_ms, done, late, skipped, lost."""

@@ -22,9 +22,10 @@ from monitor.archive import Archive, empty_journal
 from monitor.chain import CHAIN_FILE, evidence_folder
 from monitor.congestion_record import Timed
 from monitor.journal import FILE_NAME, JournalError, migrations
-from monitor.model import Change, Gap, Incident, SlotCount
+from monitor.model import Change, Gap, Incident, Result, SlotCount
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
+from monitor.words import Told, read_words
 
 if TYPE_CHECKING:
     from monitor.segments import Answers
@@ -189,6 +190,39 @@ class History:
         names = {n: name for n, name in self._names().items() if name in checks}
         for hour, sealed in zip(hours, self._archive.packets(sorted(checks), hours), strict=True):
             yield _merged([*sealed, self._unsealed_packets(names, hour)])
+
+    def words(self, period: Window) -> Sequence[Told]:
+        """Return what came to be owed to people within a period, in that order; evidence alone does not hold it."""
+        return read_words(self._sources, self._site, period.start, period.end)
+
+    def results(self, period: Window) -> Iterator[Result]:
+        """Give all results that started within a period in the order in which they ended, an hour held at a time."""
+        from monitor.recorded import in_order  # the library behind it is large, and the daemon does without
+
+        hours = list(_hours(period))
+        sources = ([*self._archive.results(self._site, h), self._unsealed_results(h)] for h in hours)
+        return in_order(zip((h.end.timestamp() for h in hours), sources, strict=True))
+
+    def _unsealed_results(self, hour: Window) -> Iterator[tuple[float, Result]]:
+        from monitor.recorded import from_row
+
+        where, values = self._archive.unsealed()
+        checks = {n: (c, p) for n, c, p in self._db.execute("SELECT no, name, path FROM checks")}
+        rows = self._db.execute(
+            "SELECT check_no, slot_ms, started_ms, lateness_us, attempt, duration_us, fault, body FROM results"  # noqa: S608  our own text
+            f" WHERE rowid >= ? AND rowid < ? AND started_ms >= ? AND started_ms < ? AND {where}"
+            " AND check_no IN (SELECT no FROM checks WHERE site = ?) ORDER BY started_ms * 1000 + duration_us, rowid",
+            (
+                self._first_row(hour.start - self._disorder),
+                self._first_row(hour.end + self._disorder),
+                to_ms(hour.start),
+                to_ms(hour.end),
+                *values,
+                self._site,
+            ),
+        )
+        for number, *row in rows:
+            yield from_row(self._site, *checks[number], row)
 
     def _unsealed_packets(self, names: Mapping[int, str], hour: Window) -> Mapping[str, Timed]:
         where, values = self._archive.unsealed()
