@@ -6,7 +6,6 @@ and the answers are made up, from a scenario. Each run in the journal is marked 
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 import itertools
 from collections.abc import Sequence
@@ -19,12 +18,11 @@ from config.plan import EventPlan, Plan, Target, Window
 from monitor.board import Board
 from monitor.journal import Journal, JournalError
 from monitor.model import SIMULATED, Result, SlotCount
-from monitor.pipeline import Pipeline
 from monitor.scheduler import next_slot
 from monitor.sealer import Sealer
+from thongsuot.made_up_time import Manner, live
 from thongsuot.scenario import Scenario, World, part, running, spans
 
-GATHER_S: Final = 20.0  # good results of this long go through together; a bad one goes through at once
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -67,7 +65,11 @@ class _Run:
         target = next(t for t in self.plan.targets() if t.id == check)
         self._push(self.now + timedelta(seconds=max(delay_s, 0.0)), target, 1)
 
-    def next_result(self) -> Result:
+    def due(self) -> datetime | None:
+        """Return when the next check is due."""
+        return self.queue[0][0] if self.queue else None
+
+    def take(self) -> Result:
         """Run the check that is due next."""
         due, _, target, attempt = heapq.heappop(self.queue)
         due = max(due, self.now)
@@ -120,34 +122,6 @@ async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, 
 
 
 async def _live(run: _Run, journal: Journal, seed: int) -> int:
-    board = Board(run.plan, run.window.start)
-    pipeline = Pipeline(
-        run.plan,
-        journal,
-        board,
-        asyncio.Queue(),
-        request=run.request,
-        slot_counts=run.take_counts,
-        told=lambda: None,
-        clock=lambda: run.now,
-    )
-    version = f"seed {seed} {SIMULATED}"
-    recovered = await journal.begin_run(run.now, run.plan.digest, version, run.plan.text)
-    await journal.commit(pipeline.resume(recovered, run.now), run.now)
     run.begin()
-    batch: list[Result] = []
-    while run.queue and run.queue[0][0] < run.window.end:
-        began = batch[0].started_at if batch else run.queue[0][0]
-        if batch and run.queue[0][0] - began > timedelta(seconds=GATHER_S):
-            await pipeline.put_through(batch)
-            batch = []
-        batch.append(run.next_result())
-        if batch[-1].reading.fault is not None:
-            await pipeline.put_through(batch)
-            batch = []
-    await pipeline.put_through(batch)
-    run.now = run.window.end
-    pipeline.stop()
-    await pipeline.run()
-    await journal.end_run(run.now)
+    await live(run.plan, journal, run, run.window.end, Manner(f"seed {seed} {SIMULATED}", ticks=False))
     return run.results
