@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import re
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import aiohttp
 import uvloop
@@ -24,6 +25,7 @@ from tests.system.servers_metrics import BlackboxExporter, Prometheus
 CONNECTIONS: Final = 20  # kept alive by the client; chosen: more than are ever busy at this rate
 DISCOVERY_S: Final = 5.0  # a Prometheus gathers targets so long before its first scrape
 WELL: Final = b"\nprobe_success 1\n"
+_LENGTH: Final = re.compile(rb"(?i)\r\ncontent-length: (\d+)")
 
 
 @dataclass(slots=True)
@@ -68,20 +70,66 @@ class PacedClient:
                 heapq.heapreplace(self._slots, (next_slot(check, EVERY_S, max(due, now)), check))
             await asyncio.sleep(max(self._slots[0][0] - now, 0.0) + TICK_S / 2)
 
-    async def run_flat_out(self) -> None:
-        """Ask without a pause over every connection until cancelled, each check in turn."""
-        queries = itertools.cycle(self._queries.values())
-        await asyncio.gather(*(self._ask_on(queries) for _ in range(CONNECTIONS)))
-
-    async def _ask_on(self, queries: Iterator[str]) -> None:
-        for query in queries:
-            await self._ask(query)
-
     async def _ask(self, query: str) -> None:
         async with self._session.get(self._base + query) as answer:
             body = await answer.read()
         self.count.probes += 1
         self.count.good += answer.status == 200 and WELL in body
+
+
+class FlatOutClient(asyncio.Protocol):
+    """One connection that asks without a pause, each query in turn; a dozen of them saturate an exporter's core.
+
+    Bytes straight to and from the wire: a client that costs as much as a probe would be what is measured.
+    """
+
+    def __init__(self, queries: Iterator[str], count: Count) -> None:
+        """Args: queries: path and query of each /probe, without an end. count: shared by all connections."""
+        self._queries = queries
+        self._count = count
+        self._heard = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ask the first."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._ask()
+
+    def _ask(self) -> None:
+        self._heard = b""
+        self._transport.write(f"GET {next(self._queries)} HTTP/1.1\r\nHost: {LOOPBACK}\r\n\r\n".encode())
+
+    def data_received(self, data: bytes) -> None:
+        """Count a whole answer and ask the next."""
+        self._heard += data
+        if _is_whole(self._heard):
+            self._count.probes += 1
+            self._count.good += WELL in self._heard
+            self._ask()
+
+
+def _is_whole(answer: bytes) -> bool:
+    """Say whether an HTTP answer, with its length in front or in chunks, has come to its end."""
+    head, blank, body = answer.partition(b"\r\n\r\n")
+    if not blank:
+        return False
+    length = _LENGTH.search(head)
+    return len(body) >= int(length[1]) if length else body.endswith(b"\r\n0\r\n\r\n")
+
+
+@asynccontextmanager
+async def flat_out(port: int, checks: Sequence[Check]) -> AsyncIterator[Count]:
+    """Ask an exporter for each check's probe in turn, without a pause, over every connection."""
+    loop, count = asyncio.get_running_loop(), Count()
+    queries = itertools.cycle([check.query for check in checks])
+    transports = []
+    try:
+        for _ in range(CONNECTIONS):
+            transport, _client = await loop.create_connection(lambda: FlatOutClient(queries, count), LOOPBACK, port)
+            transports.append(transport)
+        yield count
+    finally:
+        for transport in transports:
+            transport.abort()
 
 
 @asynccontextmanager
@@ -92,6 +140,19 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
         yield found
 
 
+@asynccontextmanager
+async def paced(port: int, checks: Sequence[Check]) -> AsyncIterator[Count]:
+    """Ask an exporter for each check's probe at its own slot."""
+    async with session() as kept:
+        client = PacedClient(kept, port, checks)
+        asking = asyncio.create_task(client.run())
+        try:
+            yield client.count
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+
+
 def run_blackbox(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Window:
     """Have blackbox_exporter probe the load by the paced client, and watch it for a window."""
     with BlackboxExporter(MODULES) as exporter:
@@ -99,16 +160,12 @@ def run_blackbox(checks: Sequence[Check], *, warm_s: float, window_s: float) -> 
 
 
 async def _paced(exporter: BlackboxExporter, checks: Sequence[Check], warm_s: float, window_s: float) -> Window:
-    async with session() as kept:
-        client = PacedClient(kept, exporter.port, checks)
-        pacer = asyncio.create_task(client.run())
+    async with paced(exporter.port, checks) as count:
         await asyncio.sleep(warm_s)
-        before, count = usage(exporter.pid), Count(client.count.probes, client.count.good)
+        before, probes, good = usage(exporter.pid), count.probes, count.good
         await asyncio.sleep(window_s)
         after = usage(exporter.pid)
-        probes, good = client.count.probes - count.probes, client.count.good - count.good
-        pacer.cancel()
-        await asyncio.gather(pacer, return_exceptions=True)
+        probes, good = count.probes - probes, count.good - good
     return _window(before, after, probes, good)
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import os
 import sys
 import time
@@ -26,17 +27,19 @@ from config.loader import load
 from config.plan import Plan, Target
 from monitor.board import Board
 from monitor.model import Result
-from monitor.scheduler import Scheduler
+from monitor.scheduler import TICK_S, Scheduler
 from probes.base import Tools, utc_now
 
 GATHER_S: Final = 0.25  # results are taken as often as monitor.pipeline takes them
 RESULTS_LIMIT: Final = 20_000  # chosen: what a saturated core makes within that time, and some
-ASKED_FIRST: Final = {"icmp": 8000.0, "tcp": 6000.0, "dns": 5000.0, "http": 3000.0, "https": 700.0}  # a second
+FIRST_COST_S: Final = {"icmp": 25e-6, "tcp": 60e-6, "dns": 60e-6, "http": 150e-6, "https": 800e-6}  # of one probe
 PACED_CHECKS: Final = 400
 PACED_S: Final = 2.0  # 200 probes a second; a check that is due so soon gets no look ahead of its slot at the start
-TRIALS: Final = 3
-TRIAL_S: Final = 0.2
-OVERLOAD: Final = 1.02  # chosen: slots that cannot be served cost as well, so hardly more than can be done
+TRIALS: Final = 2
+TRIAL_S: Final = 0.3
+OVERLOAD: Final = (
+    1.3  # chosen: enough that a cheap moment leaves nothing idle; slots that cannot be served cost as well
+)
 
 
 class Prober:
@@ -45,7 +48,7 @@ class Prober:
     def __init__(self, plan: Plan) -> None:
         """Args: plan: checks whose service ids begin with their kind and a dash."""
         self._plan = plan
-        self._fastest: dict[str, float] = {}
+        self._cost_s: dict[str, float] = {}  # of one probe of a kind, when saturated
         self._tools = Tools()
         self._tasks: list[asyncio.Task[None]] = []
         self._probes = self._good = 0
@@ -61,12 +64,11 @@ class Prober:
             case ["paced", kind]:
                 await self._begin([replace(t, every_s=PACED_S) for t in self._targets(kind)[:PACED_CHECKS]])
             case ["saturated", kind]:
-                if kind not in self._fastest:
-                    rate = ASKED_FIRST[kind.partition("-")[0]]
+                if kind not in self._cost_s:
+                    self._cost_s[kind] = FIRST_COST_S[kind.partition("-")[0]]
                     for _ in range(TRIALS):
-                        rate = await self._try(kind, rate)
-                    self._fastest[kind] = rate
-                await self._begin(self._at(kind, self._fastest[kind]))
+                        self._cost_s[kind] = await self._try(kind)
+                await self._begin(self._too_many(kind))
             case _:
                 raise ValueError(f"{words} is no command")
         return {"probes": self._probes, "good": self._good}
@@ -74,13 +76,17 @@ class Prober:
     def _targets(self, kind: str) -> list[Target]:
         return [t for t in self._plan.targets() if t.service.startswith(f"{kind}-")]
 
-    def _at(self, kind: str, rate: float) -> list[Target]:
-        targets = self._targets(kind)
-        return [replace(t, every_s=len(targets) / rate) for t in targets]
+    def _too_many(self, kind: str) -> list[Target]:
+        """Return checks that are due at every tick, and more of them than one core can do in a tick.
 
-    async def _try(self, kind: str, rate: float) -> float:
-        """Return how many probes a second are a little too many, by what they cost at another rate."""
-        await self._begin(self._at(kind, rate))
+        So the loop is closed: each runs again once its run before is done, and there is always one to run.
+        """
+        wanted = math.ceil(OVERLOAD * TICK_S / self._cost_s[kind])
+        return [replace(t, every_s=TICK_S) for t in self._targets(kind)[:wanted]]
+
+    async def _try(self, kind: str) -> float:
+        """Return what a probe costs, in seconds of CPU."""
+        await self._begin(self._too_many(kind))
         await asyncio.sleep(TRIAL_S)
         await self.obey(["count"])
         before, used = self._probes, time.process_time()
@@ -88,7 +94,7 @@ class Prober:
         await self.obey(["count"])
         each_s = (time.process_time() - used) / max(self._probes - before, 1)
         await self._stop()
-        return OVERLOAD / each_s
+        return each_s
 
     async def _begin(self, targets: list[Target]) -> None:
         await self._stop()

@@ -1,8 +1,8 @@
 """Probing alone, from the schedule to the Result: ours beside blackbox_exporter and fping on the same targets.
 
-Only the probing process is counted. *Saturated* means that one core is asked for a little more than it can do: the
-probing process is held to one core, everything else to another. *Paced* means 200 probes a second, spread evenly, and
-nobody held anywhere. Windows are taken in turns, so that a restless machine troubles all alike.
+Only the probing process is counted. *Saturated* means that one core is asked for more than it can do, in a closed
+loop: the probing process is held to one core, everything else to another. *Paced* means 200 probes a second, spread
+evenly, and nobody held anywhere. Windows are taken in turns, so that a restless machine troubles all alike.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Final
 
 import uvloop
 
-from bench.peers import PacedClient, session
+from bench.peers import flat_out, paced
 from bench.rows import Row, middle, row, say
 from bench.targets import EVERY_S, KINDS, MODULES, TLS_KINDS, Check, Targets, TlsPages, configuration, echo_host
 from bench.usage import cpu_clock_s, held
@@ -126,18 +126,13 @@ class Blackbox:
 
     @staticmethod
     async def _watched(exporter: BlackboxExporter, checks: Sequence[Check], load: str, times: Times) -> Window:
-        async with session() as kept:
-            client = PacedClient(kept, exporter.port, checks)
-            asking = asyncio.create_task(client.run_flat_out() if load == SATURATED else client.run())
+        asking = flat_out if load == SATURATED else paced
+        async with asking(exporter.port, checks) as count:
             await asyncio.sleep(times.warm_s)
-            count = client.count
             probes, good, began, cpu = count.probes, count.good, time.monotonic(), cpu_clock_s(exporter.pid)
             await asyncio.sleep(times.window_s)
             cpu, seconds = cpu_clock_s(exporter.pid) - cpu, time.monotonic() - began
-            found = window(cpu, seconds, count.probes - probes, count.good - good)
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
-        return found
+            return window(cpu, seconds, count.probes - probes, count.good - good)
 
 
 def run_fping(kind: str, load: str, times: Times) -> Window:

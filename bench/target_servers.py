@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import sys
+from collections import deque
+from contextlib import suppress
 from typing import Final, cast
 
 import uvloop
@@ -27,8 +30,26 @@ _FLAGS_AND_COUNTS: Final = b"\x85\x80\x00\x01\x00\x01\x00\x00\x00\x00"  # an aut
 _HEADER_BYTES: Final = 12
 
 
-class Accepting(asyncio.Protocol):
-    """Takes a connection and waits for the client to hang up."""
+class Accepting:
+    """Takes connections, and hangs up each once so many others have come: by then the client has hung up first.
+
+    No reader and no protocol for each: so it is never the server that a client waits for.
+    """
+
+    KEPT: Final = 256
+
+    def __init__(self, port: int) -> None:
+        self._listening = socket.create_server((LOOPBACK, port), backlog=BACKLOG)
+        self._listening.setblocking(False)
+        self._taken: deque[socket.socket] = deque()
+        asyncio.get_running_loop().add_reader(self._listening.fileno(), self._take)
+
+    def _take(self) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(BACKLOG):
+                self._taken.append(self._listening.accept()[0])
+                if len(self._taken) > self.KEPT:
+                    self._taken.popleft().close()
 
 
 class Page(asyncio.Protocol):
@@ -50,21 +71,24 @@ class Page(asyncio.Protocol):
             self._transport.close()
 
 
-class Names(asyncio.DatagramProtocol):
+class Names:
     """Answers every question with one address."""
 
-    def __init__(self) -> None:
-        self._transport: asyncio.DatagramTransport | None = None
+    def __init__(self, port: int) -> None:
+        self._sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+        self._sock.setblocking(False)
+        self._sock.bind((LOOPBACK, port))
+        asyncio.get_running_loop().add_reader(self._sock.fileno(), self._answer)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Keep the way back."""
-        self._transport = cast(asyncio.DatagramTransport, transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str | int, int]) -> None:
-        """Send the question back with an answer behind it."""
-        end = data.find(b"\0", _HEADER_BYTES) + 5  # the name's root label, type and class
-        if self._transport is not None and end > _HEADER_BYTES + 4:
-            self._transport.sendto(data[:2] + _FLAGS_AND_COUNTS + data[_HEADER_BYTES:end] + _ANSWER, addr)
+    def _answer(self) -> None:
+        with suppress(BlockingIOError):
+            for _ in range(BACKLOG):
+                data, client = self._sock.recvfrom(512)
+                end = data.find(b"\0", _HEADER_BYTES) + 5  # the name's root label, type and class
+                if end > _HEADER_BYTES + 4:
+                    # A client that has gone is told of by an ICMP error to nobody: the socket is not connected.
+                    self._sock.sendto(data[:2] + _FLAGS_AND_COUNTS + data[_HEADER_BYTES:end] + _ANSWER, client)
 
 
 def ports(text: str) -> list[int]:
@@ -77,13 +101,11 @@ async def serve(tcp: list[int], names: list[int], pages: list[int]) -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    for port in names:
-        await loop.create_datagram_endpoint(Names, local_addr=(LOOPBACK, port))
-    for port in tcp:
-        await loop.create_server(Accepting, LOOPBACK, port, backlog=BACKLOG)
+    listening = [*map(Names, names), *map(Accepting, tcp)]
     for port in pages:
         await loop.create_server(Page, LOOPBACK, port, backlog=BACKLOG)
     await stop.wait()
+    listening.clear()
 
 
 if __name__ == "__main__":
