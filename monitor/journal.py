@@ -381,24 +381,6 @@ class Journal:
         """Return the newest incidents, open ones included, newest first."""
         return await self._do(lambda: self._incidents("1", limit))
 
-    async def prune(self, before: datetime, rows: int) -> int:
-        """Delete at most `rows` of the oldest raw results that started before a moment; return how many.
-
-        Raises:
-            JournalBusyError: nothing was deleted; try again later.
-        """
-
-        def work() -> int:
-            with self._writing():
-                return self._db.execute(
-                    "DELETE FROM results WHERE rowid IN (SELECT rowid FROM results ORDER BY rowid LIMIT ?)"
-                    # The last row stays, or its number would be given out again: evidence speaks of row numbers.
-                    " AND started_ms < ? AND rowid < (SELECT max(rowid) FROM results)",
-                    (rows, to_ms(before)),
-                ).rowcount
-
-        return await self._do(work)
-
     # The outbox, as channels see it.
 
     async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:

@@ -15,7 +15,6 @@ import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
-from datetime import timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
@@ -49,8 +48,6 @@ LAST_MAIL_S: Final = 5.0  # the last pass of mail at a stop
 ALIVE_S: Final = 60.0  # without a sign of life from the pipeline for this long, we are not well
 DESCRIPTORS_KEPT: Final = 128  # of this process, for the page's clients, mail, journal and sockets that probes share
 UNRECORDED_S: Final = 30.0  # without a transaction for this long, we are not well either
-PRUNE_EVERY_S: Final = 5.0
-PRUNE_ROWS: Final = 5_000  # small steps: never a long lock in the probing process
 
 
 class StartError(Exception):
@@ -341,7 +338,7 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     parts.pipeline.beat = asyncio.get_running_loop().time()
     pacer = asyncio.create_task(parts.scheduler.run(), name="scheduler")
     judge = asyncio.create_task(parts.pipeline.run(), name="pipeline")
-    others: list[asyncio.Task[None]] = [_task(_prune(parts), "prune"), _task(_sign_of_life(parts), "watchdog")]
+    others: list[asyncio.Task[None]] = [_task(_sign_of_life(parts), "watchdog")]
     others.append(_task(parts.own_watch.run(), "own watch"))
     others.append(_task(Sealer(parts.plan, parts.journal, parts.board).run(), "sealer"))
     if parts.mail is not None:
@@ -389,14 +386,3 @@ def _task(work: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
 async def _sign_of_life(parts: _Parts) -> None:
     loop = asyncio.get_running_loop()
     await keep_alive(lambda: loop.time() - parts.pipeline.beat, ALIVE_S)
-
-
-async def _prune(parts: _Parts) -> None:
-    """Delete raw results that are older than the configuration keeps, in small steps."""
-    keep = timedelta(seconds=parts.plan.raw_keep_s)
-    while True:
-        await asyncio.sleep(PRUNE_EVERY_S)
-        try:
-            await parts.journal.prune(utc_now() - keep, PRUNE_ROWS)
-        except JournalBusyError as exc:
-            log.warning("old results cannot be deleted now: %s", exc)

@@ -66,6 +66,17 @@ async def test_a_trouble_stands_on_the_board_until_it_is_over(tmp_path: Path) ->
         assert board.evidence_trouble == ""
 
 
+async def test_what_is_not_sealed_stays_in_the_journal_however_old_it_is(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await journal.commit(hours_of(1)[0], at(HOUR))
+        before = await asyncio.to_thread(rows_left, tmp_path)
+        (tmp_path / "evidence").write_text("in the way")
+        sealer, _ = sealer_of(tmp_path, journal, 1000 * 24 * HOUR)
+        assert not await sealer.step()
+    assert await asyncio.to_thread(rows_left, tmp_path) == before > 0
+
+
 async def test_the_clock_is_watched_and_a_step_is_recorded(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await begin(journal)

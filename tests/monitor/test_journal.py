@@ -335,27 +335,6 @@ async def test_slots_of_an_hour_add_up(tmp_path: Path) -> None:
     ]
 
 
-async def test_old_results_go_in_small_steps_and_newer_ones_stay(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await journal.commit(Batch(results=[good("a.b", s) for s in range(100)]), at(100))
-        steps = []
-        while gone := await journal.prune(at(70), 30):
-            steps.append(gone)
-        assert steps == [30, 30, 10]
-        assert await journal.prune(at(70), 30) == 0
-    assert await ask(tmp_path, "SELECT count(*), min(started_ms) FROM results") == [(30, to_ms(at(70)))]
-
-
-async def test_pruning_on_a_full_disk_is_busy(tmp_path: Path) -> None:
-    async with opened(tmp_path) as journal:
-        await begin(journal)
-        await journal.commit(Batch(results=[good("a.b", s) for s in range(10)]), at(100))
-        await journal._do(lambda: journal._db.execute("PRAGMA query_only = ON").fetchall())
-        with pytest.raises(JournalBusyError):
-            await journal.prune(at(70), 30)
-
-
 async def test_sites_in_one_file_do_not_see_each_other(tmp_path: Path) -> None:
     async with opened(tmp_path) as ours:
         await begin(ours)
