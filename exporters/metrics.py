@@ -20,7 +20,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, ProcessCollector, genera
 from config.plan import Target
 from exporters.metric_names import ALERT_OUTCOMES, LAPSES, METRICS, OWN_FAULT_KINDS, VALUE_METRICS
 from monitor.board import Board, CheckView, Histogram, ServiceView
-from monitor.model import SlotEnd, State
+from monitor.model import JUDGED, SlotEnd, State
 from probes.base import Reading
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -220,6 +220,8 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
         lines["thongsuot_queue_threshold_seconds"].append(
             f"thongsuot_queue_threshold_seconds{{{labels}}} {view.queue_threshold_s!r}\n"
         )
+        suspected = int(view.congestion_suspected)
+        lines["thongsuot_congestion_suspected"].append(f"thongsuot_congestion_suspected{{{labels}}} {suspected}\n")
 
 
 def _add_echoes(lines: _Lines, labels: str, view: CheckView) -> None:
@@ -252,7 +254,7 @@ def _add_reading(lines: _Lines, labels: str, reading: Reading) -> None:
 
 @functools.lru_cache(maxsize=16)  # two families, five states
 def _states(name: str, state: State) -> str:
-    return "".join(f'{name}{{{_LABELS},state="{other.value}"}} {int(other is state)}\n' for other in State)
+    return "".join(f'{name}{{{_LABELS},state="{other.value}"}} {int(other is state)}\n' for other in JUDGED)
 
 
 @functools.lru_cache(maxsize=16)  # two families of histograms, each with one set of bounds

@@ -15,7 +15,6 @@ from config.plan import Language, ServiceKind
 from monitor.model import SUSPECT, Retracted, State
 from probes.base import Fault, one_line
 
-MAINTENANCE: Final = "maintenance"  # announced work: a mark beside a state, with a word of its own
 
 Words = tuple[str, str]  # Vietnamese, English
 
@@ -31,7 +30,7 @@ _STATES: Final[dict[str, Words]] = {
     State.CONGESTED: ("nghẽn", "congested"),
     State.DOWN: ("gián đoạn", "down"),
     State.UNKNOWN: ("không có số liệu", "no data"),
-    MAINTENANCE: ("bảo trì", "maintenance"),
+    State.MAINTENANCE: ("bảo trì", "maintenance"),
     SUSPECT: ("đang xác minh", "being verified"),
 }
 
@@ -42,7 +41,7 @@ _SYMBOLS: Final[dict[str, str]] = {
     State.CONGESTED: "≈",
     State.DOWN: "✕",
     State.UNKNOWN: "?",
-    MAINTENANCE: "⏸",
+    State.MAINTENANCE: "⏸",
     SUSPECT: "…",
 }
 
@@ -64,7 +63,7 @@ _WITHOUT_FAULT: Final[dict[str, Words]] = {
     State.CONGESTED: ("có trả lời nhưng đường truyền bị nghẽn", "answered, but the path is congested"),
     State.DOWN: ("không sử dụng được", "not usable"),
     State.UNKNOWN: ("chưa có kết quả đo", "no result yet"),
-    MAINTENANCE: ("đang bảo trì theo kế hoạch", "announced work"),
+    State.MAINTENANCE: ("đang bảo trì theo kế hoạch", "announced work"),
 }
 
 _KINDS: Final[dict[ServiceKind, Words]] = {
@@ -147,7 +146,7 @@ _OWN_UNNAMED_SENTENCE: Final[Words] = (
 
 
 def state_word(state: str, lang: Language = Language.VI) -> str:
-    """Return the word for a State, its value, or MAINTENANCE; an unknown word is returned as it came."""
+    """Return the word for a State or its value; an unknown word is returned as it came."""
     words = _STATES.get(state)
     return pick(words, lang) if words else one_line(state)
 

@@ -1,9 +1,10 @@
-"""Time accounting: each second of a period is exactly one of up, degraded, congested, down, unknown.
+"""Time accounting: each second of a period is one of up, degraded, congested, down, unknown, maintenance.
 
 Time is what is counted, never checks. Pure: no clock, no input or output. A timeline is the believed changes, each
 overriding what came before from its own date on, with the spans that were not observed laid over them.
 Definitions follow ITU-T X.137 (availability by sampling) in that unobserved time is in neither numerator; bounds say
-what it could have been.
+what it could have been. Announced work lies over everything, unobserved time included: it is in no numerator and no
+denominator, so that nobody has to look for it to be what was announced.
 """
 
 from __future__ import annotations
@@ -113,6 +114,28 @@ def timeline(changes: Iterable[Change], gaps: Iterable[Gap], period: Window, kno
     return _overlay(_segments(believed, period), _union(blind), State.UNKNOWN)
 
 
+def with_work(segments: Sequence[Segment], work: Iterable[Window]) -> list[Segment]:
+    """Lay announced work over the timeline of a period; what reaches beyond its edges is cut off.
+
+    Args:
+        segments: cover the period, at least one.
+        work: in any order; may overlap.
+    """
+    first, last = segments[0].start, segments[-1].end
+    spans = _union((max(w.start, first), min(w.end, last)) for w in work)
+    return _overlay(segments, spans, State.MAINTENANCE) if spans else list(segments)
+
+
+def with_states(segments: Sequence[Segment], spans: Iterable[Segment]) -> list[Segment]:
+    """Lay spans of any state over the timeline of a period, each over those before it; what lies outside is cut off."""
+    found, first, last = list(segments), segments[0].start, segments[-1].end
+    for span in spans:
+        start, end = max(span.start, first), min(span.end, last)
+        if start < end:
+            found = _overlay(found, [(start, end)], span.state)
+    return found
+
+
 def _segments(believed: Sequence[tuple[datetime, State]], period: Window) -> list[Segment]:
     marks = [(period.start, State.UNKNOWN), *believed, (period.end, State.UNKNOWN)]
     found: list[Segment] = []
@@ -183,6 +206,11 @@ def seconds_by_state(segments: Iterable[Segment]) -> Mapping[State, float]:
     return total
 
 
+def observed_s(seconds: Mapping[State, float]) -> float:
+    """Return how much of a period was observed and counts, from the seconds of each state."""
+    return sum(seconds[s] for s in USABLE) + seconds[State.DOWN]
+
+
 def share(seconds: Mapping[State, float], doubt: Doubt = NO_DOUBT) -> Share:
     """Work out availability and its bounds from the seconds of each state.
 
@@ -218,7 +246,8 @@ def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Wind
     """List a check's spans of being down with what is known of their edges.
 
     An outage interrupted by unobserved time is one outage for each observed span: nobody saw it go on. What began
-    before the end of one is not the next one's beginning.
+    before the end of one is not the next one's beginning. Announced work cuts one in two as well: what was so meanwhile
+    counts for nobody.
 
     Args:
         segments: the check's timeline over the period.
@@ -235,6 +264,10 @@ def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Wind
         following = bisect_left(dates, segment.end)
         changed = following < len(dates) and dates[following] == segment.end
         floor = found[-1].end if found else period.start
+        if _is_work(before):
+            floor = segment.start
+        if not changed and _is_work(after) and following < len(dates):
+            changed = believed[following].earliest < segment.end
         found.append(
             Outage(
                 start=segment.start,
@@ -294,6 +327,10 @@ def service_outages(
 
 def _neighbours(segments: Sequence[Segment]) -> Iterable[tuple[Segment | None, Segment, Segment | None]]:
     return zip([None, *segments], segments, [*segments[1:], None], strict=False)
+
+
+def _is_work(neighbour: Segment | None) -> bool:
+    return neighbour is not None and neighbour.state is State.MAINTENANCE
 
 
 def _unseen(neighbour: Segment | None) -> bool:

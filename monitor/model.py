@@ -15,17 +15,22 @@ from probes.base import BLIND_FAULTS, Reading
 SUSPECT = "suspect"  # in evidence: failing, and not yet believed
 SIMULATED = "(simulated)"  # ends the version of a run whose results were made up: drills, examples, benches
 OWN_FAULT = "own-fault"  # the subject of an incident in which we ourselves are at fault
+SUSPICION = "suspicion"  # the service of a word about queues that are suspected in a peak
 GROUP = "group"  # begins the subject of an incident of several services with one cause: group:<kind>:<what>
 
 
 class State(StrEnum):
-    """What a check or service is. Times without a record are UNKNOWN."""
+    """What a check or service is. Times without a record are UNKNOWN.
+
+    MAINTENANCE is a state of time alone: a judge never gives it, and what is measured meanwhile goes on beside it.
+    """
 
     UNKNOWN = "unknown"
     UP = "up"
     DEGRADED = "degraded"
     CONGESTED = "congested"
     DOWN = "down"
+    MAINTENANCE = "maintenance"
 
     @property
     def severity(self) -> int:
@@ -33,7 +38,15 @@ class State(StrEnum):
         return _SEVERITY[self]
 
 
-_SEVERITY = {State.UNKNOWN: 0, State.UP: 1, State.DEGRADED: 2, State.CONGESTED: 3, State.DOWN: 4}
+_SEVERITY = {
+    State.UNKNOWN: 0,
+    State.MAINTENANCE: 0,
+    State.UP: 1,
+    State.DEGRADED: 2,
+    State.CONGESTED: 3,
+    State.DOWN: 4,
+}
+JUDGED = tuple(s for s in State if s is not State.MAINTENANCE)  # what a check or service can be found to be
 
 
 class SlotEnd(StrEnum):
@@ -144,6 +157,8 @@ class EventKind(StrEnum):
     PARTLY = "partly"  # some are back, the others are not
     RECOVERED = "recovered"
     PASSED = "passed"  # our own fault, found when it was over
+    SUSPECTED = "suspected"  # in a peak: queues seem to stand, and are not confirmed
+    UNCONFIRMED = "unconfirmed"  # a suspicion that was told came to nothing
     CORRECTED = "corrected"  # what was told was our own fault
     TEST = "test"
 

@@ -35,8 +35,16 @@ _COLOURS: Final = {
     State.CONGESTED: "#e07b00",
     State.DOWN: "#a3001b",
     State.UNKNOWN: "url(#blind)",
+    State.MAINTENANCE: "#b9c7d6",
 }
-_HEIGHTS: Final = {State.UP: 0.5, State.DEGRADED: 0.7, State.CONGESTED: 0.85, State.DOWN: 1.0, State.UNKNOWN: 0.5}
+_HEIGHTS: Final = {
+    State.UP: 0.5,
+    State.DEGRADED: 0.7,
+    State.CONGESTED: 0.85,
+    State.DOWN: 1.0,
+    State.UNKNOWN: 0.5,
+    State.MAINTENANCE: 0.3,
+}
 _HATCH: Final = (
     '<defs><pattern id="blind" width="4" height="4" patternUnits="userSpaceOnUse">'
     '<rect width="4" height="4" fill="#ffffff"/><path d="M0,4 L4,0" stroke="#777777" stroke-width="0.8"/>'
@@ -190,7 +198,8 @@ def strips(rows: Sequence[Strip], axis: Axis, caption: str) -> Chart:
             wide = max(axis.x(s.end) - axis.x(s.start), 0.6 if s.state is not State.UP else 0.0)
             canvas.rect(axis.x(s.start), base - height, wide, height, _COLOURS[s.state])
     _dates(canvas, axis, bottom + 9)
-    _legend(canvas, bottom + 25, peaks=bool(axis.marked()))
+    work = any(s.state is State.MAINTENANCE for row in rows for s in row.segments)
+    _legend(canvas, bottom + 25, peaks=bool(axis.marked()), work=work)
     return canvas.chart(caption, "; ".join(_says(row) for row in rows))
 
 
@@ -199,9 +208,10 @@ def _says(row: Strip) -> str:
     return f"{row.name}: {down} đoạn gián đoạn" if down else f"{row.name}: không có đoạn gián đoạn"
 
 
-def _legend(canvas: _Canvas, y: float, *, peaks: bool) -> None:
+def _legend(canvas: _Canvas, y: float, *, peaks: bool, work: bool) -> None:
     x = 8.0
-    for state in (State.UP, State.DEGRADED, State.CONGESTED, State.DOWN, State.UNKNOWN):
+    shown = (State.UP, State.DEGRADED, State.CONGESTED, State.DOWN, State.UNKNOWN)
+    for state in (*shown, State.MAINTENANCE) if work else shown:
         height = 8 * _HEIGHTS[state]
         canvas.rect(x, y + 7 - height, 12, height, _COLOURS[state], INK)
         words = state_word(state)

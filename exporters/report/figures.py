@@ -43,8 +43,7 @@ class Line:
     def account(self, window: Window) -> Account:
         """Return the account of a part of the period; its bounds hold what may have been missed between looks."""
         seconds = availability.seconds_by_state(availability.clip(self.segments, window))
-        observed_s = sum(seconds.values()) - seconds[State.UNKNOWN]
-        rounds = int(observed_s / self.every_s) if self.every_s else 0
+        rounds = int(availability.observed_s(seconds) / self.every_s) if self.every_s else 0
         return availability.account(self.segments, self.outages, window, availability.hidden_s(rounds, self.every_s))
 
 
@@ -75,8 +74,7 @@ class Figures:
             counts = [self.responses[t.id] for t in service.targets if t.id in self.responses]
             return min((r.good + r.bad for r in counts), default=0) if len(counts) == len(service.targets) else 0
         seconds = self.services[service.id].account(window).seconds
-        observed_s = sum(seconds.values()) - seconds[State.UNKNOWN]
-        return int(observed_s / slowest_s(service, window))
+        return int(availability.observed_s(seconds) / slowest_s(service, window))
 
 
 def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:

@@ -143,7 +143,7 @@ class _Book:
         sheet = self._sheet("Tổng hợp", heads, rows)
         chart = self._book.add_chart({"type": "bar", "subtype": "percent_stacked"})
         for i, (state, colour) in enumerate(
-            zip(State, ("#D9D9D9", "#9CCC9C", "#F0C648", "#E07B00", "#A3001B"), strict=False), 2
+            zip(State, ("#D9D9D9", "#9CCC9C", "#F0C648", "#E07B00", "#A3001B", "#B9C7D6"), strict=True), 2
         ):
             chart.add_series(
                 {

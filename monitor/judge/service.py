@@ -24,7 +24,14 @@ def combine(states: Sequence[State], rule: int | Rule) -> State:
 
     Three-valued: DOWN only when the unknown ones could not save it, UNKNOWN when they decide.
     A service that works with part of its checks failing is DEGRADED, or worse if one that works is congested.
+    Announced work on a check is the service's own where it can make the difference, and nothing where it cannot.
     """
+    if State.MAINTENANCE in states:
+        worst, best = (
+            combine([instead if s is State.MAINTENANCE else s for s in states], rule)
+            for instead in (State.DOWN, State.UP)
+        )
+        return best if worst is best or {worst, best} <= USABLE else State.MAINTENANCE
     if isinstance(rule, Rule):
         return combine([combine([states[i] for i in part], needed) for part, needed in rule.parts], rule.at_least)
     at_least = rule

@@ -136,7 +136,14 @@ def test_a_check_with_an_outage_a_gap_and_a_daemon_that_stopped(figures: dict[st
         "probe": "tcp",
         "path": "",
         # 600 s unknown after the daemon's end and 360 s in the gap; 300 s down; the rest up.
-        "seconds": {"unknown": 960.0, "up": 2340.0, "degraded": 0.0, "congested": 0.0, "down": 300.0},
+        "seconds": {
+            "unknown": 960.0,
+            "up": 2340.0,
+            "degraded": 0.0,
+            "congested": 0.0,
+            "down": 300.0,
+            "maintenance": 0.0,
+        },
         "availability": {"value": 0.886364, "min": 0.604277, "max": 0.919444},
         "coverage": 0.733333,
         "enough": False,
@@ -183,7 +190,14 @@ def test_a_service_that_needs_all_its_checks(figures: dict[str, Any]) -> None:
         "name": "Thư điện tử công vụ",
         "kind": "mail",
         # Either check unseen (1440 to 1800) or the daemon gone (from 3000) leaves it unknown.
-        "seconds": {"unknown": 960.0, "up": 1140.0, "degraded": 1200.0, "congested": 0.0, "down": 300.0},
+        "seconds": {
+            "unknown": 960.0,
+            "up": 1140.0,
+            "degraded": 1200.0,
+            "congested": 0.0,
+            "down": 300.0,
+            "maintenance": 0.0,
+        },
         "availability": {"value": 0.886364, "min": 0.568794, "max": 0.919444},
         "coverage": 0.733333,
         "enough": False,
@@ -195,7 +209,14 @@ def test_a_service_that_needs_all_its_checks(figures: dict[str, Any]) -> None:
 
 def test_a_service_of_which_one_check_is_enough(figures: dict[str, Any]) -> None:
     carrier = figures["services"][1]
-    assert carrier["seconds"] == {"unknown": 600.0, "up": 0.0, "degraded": 2939.75, "congested": 0.0, "down": 60.25}
+    assert carrier["seconds"] == {
+        "unknown": 600.0,
+        "up": 0.0,
+        "degraded": 2939.75,
+        "congested": 0.0,
+        "down": 60.25,
+        "maintenance": 0.0,
+    }
     assert carrier["outages"] == [
         {
             "begin": "2027-02-06T00:45:00.500+07:00",
@@ -380,6 +401,7 @@ def test_the_table_of_services(written: dict[str, bytes]) -> None:
         "degraded_s": "1200.0",
         "congested_s": "0.0",
         "down_s": "300.0",
+        "maintenance_s": "0.0",
         "availability": "0.886364",
         "availability_min": "0.568794",
         "availability_max": "0.919444",

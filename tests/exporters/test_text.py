@@ -17,14 +17,14 @@ from tests.exporters.builders import MIDNIGHT, ZONE
 
 
 def test_the_states_have_the_words_of_the_field() -> None:
-    words = {state: text.state_word(state) for state in (*State, text.MAINTENANCE)}
+    words = {state: text.state_word(state) for state in State}
     assert words == {
         State.UNKNOWN: "không có số liệu",
         State.UP: "thông suốt",
         State.DEGRADED: "suy giảm",
         State.CONGESTED: "nghẽn",
         State.DOWN: "gián đoạn",
-        text.MAINTENANCE: "bảo trì",
+        State.MAINTENANCE: "bảo trì",
     }
 
 
@@ -34,7 +34,7 @@ def test_every_state_fault_and_kind_has_a_word_of_its_own(lang: Language) -> Non
         [text.state_word(s, lang) for s in State],
         [text.fault_phrase(f, lang) for f in Fault],
         [text.kind_word(k, lang) for k in ServiceKind],
-        [text.state_symbol(s) for s in (*State, text.MAINTENANCE)],
+        [text.state_symbol(s) for s in State],
         [text.state_clause(s, lang) for s in State],
         [text.gap_phrase(c, lang) for c in ("off", "own-fault", "local", "missed", "removed")],
         [text.own_fault_sentence(c, lang) for c in ("near", "far", "local", "")],

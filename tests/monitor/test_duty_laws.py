@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.duty import OwnFault
-from monitor.model import OWN_FAULT, EventKind, State
+from monitor.model import JUDGED, OWN_FAULT, EventKind, State
 from tests.monitor.builders import at
 from tests.monitor.stage import CONGESTED, DEGRADED, DOWN, ORPHAN_S, UP, Play
 
@@ -18,7 +18,7 @@ def _step(play: Play, chance: random.Random) -> None:
     names = [s.id for s in play.plan.services]
     for name in names:
         if chance.random() < 0.4:
-            play.become(name, chance.choice(list(State)))
+            play.become(name, chance.choice(JUDGED))
         for marks, share in ((play.stage.suspects, 0.2), (play.stage.flaps, 0.1)):
             marks.discard(name)
             if chance.random() < share:

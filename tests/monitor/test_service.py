@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from monitor.judge.service import NEVER, USABLE, Since, began, combine
-from monitor.model import State
+from monitor.model import JUDGED, State
 from tests.monitor.builders import at
 
 UP, DOWN, UNKNOWN = State.UP, State.DOWN, State.UNKNOWN
-SLOW, JAM = State.DEGRADED, State.CONGESTED
-LETTERS = {"U": UP, "D": DOWN, "?": UNKNOWN, "s": SLOW, "c": JAM}
+SLOW, JAM, WORK = State.DEGRADED, State.CONGESTED, State.MAINTENANCE
+LETTERS = {"U": UP, "D": DOWN, "?": UNKNOWN, "s": SLOW, "c": JAM, "W": WORK}
 DEFINITE = (UP, SLOW, JAM, DOWN)
 
 
@@ -96,7 +96,7 @@ def test_a_service_of_one_check_is_what_its_check_is() -> None:
         assert combine([state], 1) is state
 
 
-mixtures = st.lists(st.sampled_from(list(State)), min_size=1, max_size=6)
+mixtures = st.lists(st.sampled_from(JUDGED), min_size=1, max_size=6)
 
 
 @given(mixtures, st.data())
@@ -196,3 +196,25 @@ sinces = st.lists(
 def test_the_beginning_is_what_a_walk_over_every_moment_finds(checks: list[Since], data: st.DataObject) -> None:
     at_least = data.draw(st.integers(1, len(checks)))
     assert began(checks, at_least) == at(by_hand(checks, at_least))
+
+
+@pytest.mark.parametrize(
+    ("checks", "at_least", "together"),
+    [
+        ("W", 1, WORK),
+        ("WU", 2, WORK),
+        ("WU", 1, UP),  # the other one is enough
+        ("Wc", 1, JAM),
+        ("WD", 1, WORK),  # with the one at work it would do
+        ("WD", 2, DOWN),  # down whatever is being worked on
+        ("WUU", 2, UP),
+        ("WU?", 2, WORK),
+        ("W?", 1, WORK),
+        ("W??", 3, WORK),
+    ],
+)
+def test_announced_work_on_a_check_is_the_services_where_it_can_make_the_difference(
+    checks: str, at_least: int, together: State
+) -> None:
+    for order in itertools.permutations(checks):
+        assert combine(states("".join(order)), at_least) is together
