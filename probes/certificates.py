@@ -21,6 +21,16 @@ from probes.base import Fault, ProbeError, one_line
 NAMES_SHOWN: Final = 12  # chosen: more than that no longer fits a one-line fact
 NAME_LIMIT: Final = 100  # characters of one name shown
 
+# What the library raises for bytes that are no certificate; not all of them are a ValueError.
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    OverflowError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
@@ -53,7 +63,7 @@ def read_certificate(der: bytes) -> Certificate:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _read(x509.load_der_x509_certificate(der))
-    except (ValueError, TypeError, OverflowError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+    except UNREADABLE as exc:
         raise ProbeError(Fault.TLS, f"the server's certificate cannot be read: {exc}") from exc
 
 

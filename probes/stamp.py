@@ -36,7 +36,7 @@ from probes.base import (
     fault_of,
     read_secret,
 )
-from probes.datagram import MARGIN_S, open_datagram, receive, time_left
+from probes.datagram import DATAGRAMS_AT_ONCE, MARGIN_S, open_datagram, receive, time_left
 from probes.net import Address, connect_error, resolve
 from probes.own_clock import clock_state, read_clocks, was_set
 from probes.stamp_packet import PLAIN_BYTES, SIGNED_BYTES, Test
@@ -194,7 +194,9 @@ class _Sending:
             self._finish()
 
     def _read(self) -> None:
-        while not self.done.done():
+        for _ in range(DATAGRAMS_AT_ONCE):
+            if self.done.done():
+                return
             try:
                 wire, came_ns = receive(self._sock, self._s.size + 1)
             except (BlockingIOError, InterruptedError):

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 from probes.base import Fault, ProbeError
+from probes.certificates import UNREADABLE
 
 # In the order in which Go puts them together, whatever the certificate's own order; printed from the last to the first.
 _KNOWN: Final[dict[ObjectIdentifier, str]] = {
@@ -57,7 +58,7 @@ def read_leaf(der: bytes) -> Leaf:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # oddities of others' certificates are no news for our log
             return _read(x509.load_der_x509_certificate(der))
-    except (ValueError, TypeError, OverflowError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as exc:
+    except UNREADABLE as exc:
         raise ProbeError(Fault.TLS, f"the server's certificate cannot be read: {exc}") from exc
 
 

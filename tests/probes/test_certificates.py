@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from probes.base import DETAIL_LIMIT, Fault, ProbeError, one_line
+from probes.blackbox.certificate import read_leaf
 from probes.certificates import NAMES_SHOWN, earliest_end, read_certificate, refusal
 
 FROM = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -105,6 +106,15 @@ def test_random_bytes_are_refused_as_a_certificate(data: bytes) -> None:
 
     assert caught.value.fault is Fault.TLS
     assert len(caught.value.detail) <= DETAIL_LIMIT
+
+
+def test_a_version_that_does_not_exist_is_a_fault_of_its_own_for_both_readers() -> None:
+    broken = der(names=()).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x15", 1)
+
+    for read in (read_certificate, read_leaf):
+        with pytest.raises(ProbeError, match="21 is not a valid X509 version") as caught:
+            read(broken)
+        assert caught.value.fault is Fault.TLS
 
 
 @given(st.integers(min_value=0), st.integers(0, 255))
