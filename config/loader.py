@@ -15,6 +15,7 @@ from config.calendar import year_name
 from config.credentials import anchor_files, missing_secrets, refuse_inline
 from config.crosschecks import cross_check, look_out, relay_port
 from config.draft import CheckDraft, Draft, Drafter, EventDraft, ServiceDraft
+from config.peaks import rates_of, windows_of
 from config.plan import (
     REFERENCES,
     ContactPlan,
@@ -24,7 +25,6 @@ from config.plan import (
     OutagePolicy,
     Peak,
     Plan,
-    RatePeriod,
     Relay,
     ReportPlan,
     ServicePlan,
@@ -33,6 +33,7 @@ from config.plan import (
     Target,
 )
 from config.problems import ConfigError, Findings, Place, Problem
+from config.report_settings import ReportSettings
 from config.settings import (
     AtLeast,
     BlackboxSettings,
@@ -40,7 +41,6 @@ from config.settings import (
     MailSettings,
     ReferenceSettings,
     RelaySettings,
-    ReportSettings,
     SiteSettings,
     parse_listen,
 )
@@ -172,11 +172,10 @@ def _targets(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, U
 def _target(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Uplink]) -> Target:
     keys, probe, settings = _read(check)
     every_s = draft.every_s(check)
-    faster = draft.faster(check)
+    rates = rates_of(draft, check)
     usual_s = draft.defaults.timeout or max(probe.default_timeout_s, probe.least_timeout_s(settings))
-    timeout_s = keys.timeout or min(usual_s, every_s, *(every for _, every in faster))
+    timeout_s = keys.timeout or min(usual_s, every_s, *(rate.every_s for rate in rates))
     near = isinstance(keys, ReferenceSettings) and (keys.role or ("near" if check.id == _GATEWAY else "far")) == "near"
-    rates = sorted((RatePeriod(peak.window, every) for peak, every in faster), key=lambda rate: rate.window.start)
     return Target(
         site=site,
         service=check.service,
@@ -188,7 +187,8 @@ def _target(draft: Draft, site: str, check: CheckDraft, uplinks: Mapping[str, Up
         every_s=every_s,
         timeout_s=timeout_s,
         policy=_policy(draft, check),
-        rates=tuple(rates),
+        rates=rates,
+        peaks=windows_of(draft, check),
         near=near and check.service == REFERENCES,
     )
 

@@ -126,8 +126,10 @@ By dates: `from` and `to`. A date as `to` is held to its end; a time is exact. `
 
 A peak raises the rate of the services it names (all of them, if none) to `every`, from `before` to `after` its moment
 `at`: `giao-thua` (the local midnight that begins mùng 1) or a local date or time. A check that is faster by itself
-stays as it is; without `every` the peak only marks a span for the report. Its moment lies within its event; two peaks
-of one service may not overlap, not even of different events.
+stays as it is; without `every` the peak only marks a span for the report. References follow the peaks of the services
+that leave by their path, no faster than their own time-out lets them. In a peak, queues are looked for by shorter
+windows too: what they find is *suspected* until the ordinary rule confirms it. The peak's moment lies within its
+event; two peaks of one service may not overlap, not even of different events.
 
 ```yaml
 events:

@@ -100,6 +100,7 @@ class Target:
     timeout_s: float
     policy: OutagePolicy
     rates: tuple[RatePeriod, ...] = ()  # sorted, not overlapping
+    peaks: tuple[Window, ...] = ()  # sorted, not overlapping: when more is expected of it, at a higher rate or not
     near: bool = False  # a reference on our own side of the uplink (the gateway)
     one_of: str = ""  # id of the check that is asked by several paths, of which this is one; "" asked by one alone
     needed: int = 1  # by how many of those paths it must be usable
@@ -115,6 +116,10 @@ class Target:
             if rate.window.start <= moment < rate.window.end:
                 return rate.every_s
         return self.every_s
+
+    def in_peak(self, moment: datetime) -> bool:
+        """Whether a moment lies in a peak of it."""
+        return any(w.start <= moment < w.end for w in self.peaks)
 
     @property
     def path_id(self) -> str:

@@ -105,6 +105,11 @@ METRICS: Final[tuple[Metric, ...]] = (
         "How large a standing queue must be to be called one: less is not found.",
     ),
     _gauge(
+        "congestion_suspected",
+        CHECK_LABELS,
+        "1 while a queue seems to stand that is not confirmed; absent while learning.",
+    ),
+    _gauge(
         "tls_not_after_timestamp_seconds",
         CHECK_LABELS,
         "When the certificate ends, in seconds since 1970 UTC.",

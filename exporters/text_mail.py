@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Final
 
 from config.plan import Language, SitePlan
-from exporters import text, text_cause
+from exporters import text, text_cause, text_suspicion
 from exporters.text import Words, pick
 from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
 from probes.base import one_line
@@ -108,6 +108,7 @@ class _Writer:
         self.tz = site.timezone
         self.to = to
         self.own = notice.service == OWN_FAULT
+        self.suspicion = notice.kind in text_suspicion.KINDS
         self.name = one_line(notice.service_name or notice.service)
         if notice.members and notice.why is not None:
             what = text_cause.subject_words(notice.why, notice.why_name, self.lang)
@@ -124,7 +125,7 @@ class _Writer:
         return text.state_word(self.n.state, self.lang)
 
     def colour(self) -> State:
-        if self.n.kind in (EventKind.RECOVERED, EventKind.TEST):
+        if self.n.kind in (EventKind.RECOVERED, EventKind.TEST, EventKind.UNCONFIRMED):
             return State.UP
         return State.UNKNOWN if self.own else self.n.state
 
@@ -150,6 +151,8 @@ class _Writer:
     def headline(self) -> str:
         if self.n.kind is EventKind.TEST:
             return self.say("THƯ THỬ KÊNH CẢNH BÁO", "TEST OF THE ALERTS")
+        if self.suspicion:
+            return text_suspicion.headline(self.n, self.lang)
         if self.own:
             return self._own_headline()
         if self.n.kind is EventKind.RECOVERED:
@@ -179,8 +182,8 @@ class _Writer:
                 "Không có sự cố nào; không cần xử lý gì.",
                 "This is a test. That it reached you means that alerts by e-mail work. Nothing is wrong.",
             )
-        if self.own:
-            return self._own_lead()
+        if self.own or self.suspicion:
+            return self._own_lead() if self.own else text_suspicion.lead(self.n, self.lang)
         if self.n.kind in (EventKind.PARTLY, EventKind.SPREAD):
             return self._group_lead()
         if self.n.kind is EventKind.RECOVERED:
@@ -241,12 +244,14 @@ class _Writer:
         people = _Part(self.say("Người nhận thư này", "Who gets this"), lines=_plain(self.to))
         if self.n.kind is EventKind.TEST:
             return (_Part("", rows=self._when()), people)
-        hit = self._members()
+        if self.suspicion:
+            blocks = text_suspicion.blocks(self.n, self.tz, self.lang)
+            return (*(_Part(title, rows, lines) for title, rows, lines in blocks), people)
         return (
             _Part("", rows=self._when()),
             self._retracted(),
             self._why(),
-            hit,
+            self._members(),
             self._evidence(),
             self._blame(),
             self._affected(),

@@ -35,6 +35,7 @@ _LABELS: Final[dict[str, Words]] = {
         "queue {delay} ms, told as congestion from {least} ms for 15 minutes on",
     ),
     "suspect": ("đang kiểm tra lại", "being rechecked"),
+    "congestion-suspected": ("nghi nghẽn, đang xác minh", "congestion suspected"),
     "flapping": ("chập chờn", "flapping"),
     "waiting": ("đang chờ kết quả đầu tiên", "waiting for the first result"),
     "own-fault": ("TRẠM ĐO ĐANG GẶP SỰ CỐ", "THE MONITOR ITSELF IS IN TROUBLE"),

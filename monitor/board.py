@@ -46,7 +46,8 @@ class CheckView:
     since: datetime | None = None
     detail: str = ""  # why it is not up, or why it is unknown
     last: Result | None = None
-    suspect: bool = False  # a streak has begun, or a queue seems to stand, and is not confirmed
+    suspect: bool = False  # a bad streak has begun and is not confirmed
+    congestion_suspected: bool = False  # a queue seems to stand and is not confirmed
     queue_delay_s: float | None = None  # standing above the path's floor; None while learning or not measured
     queue_threshold_s: float | None = None  # how large it must be to be called one: less is not found
     flapping: bool = False

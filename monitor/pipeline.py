@@ -25,6 +25,7 @@ from monitor.own_faults import follow_clock, lay, worth_telling
 from monitor.own_watch import Kind, Lapse, OwnWatch
 from monitor.queues import Queue, began_at, ended_at, sentence
 from monitor.scene import LiveScene
+from monitor.suspicion import Suspicions
 from monitor.track import Track, sample_of
 from monitor.withdrawal import WITHDRAWN
 from probes.base import utc_now
@@ -71,6 +72,7 @@ class Pipeline:
         self.tracks = {t.id: Track(t) for t in plan.targets()}
         self._scene = LiveScene(plan, self.tracks)
         self._duty = DutyBook(plan, {}, 1)
+        self._suspicions = Suspicions(plan)
         self._services_shown: dict[str, State] = {}
         self._held: set[str] = set()  # checks whose DOWN waits for what the references say
         self._taken_back: set[str] = set()  # services that were believed down through a fault of ours
@@ -120,6 +122,7 @@ class Pipeline:
             track.show(now)
         recent = recovered.recent_incidents
         self._duty = DutyBook(self._plan, recovered.open_incidents, recovered.next_incident, recent)
+        self._suspicions = Suspicions(self._plan, self.tracks.values())
         self._scene.resume(recovered.open_incidents.values(), recovered.last_changes, now)
         self._services_shown = {s.id: self._scene.state(s.id) for s in self._plan.services}
         self._board.closed_incidents.extend(reversed(recovered.recent_incidents))
@@ -177,6 +180,7 @@ class Pipeline:
             self._duty.take_back(self._taken_back, self._scene, now, batch)
             self._taken_back.clear()
         self._duty.review(self._scene, now, batch)
+        self._suspicions.review(self._scene.references_standing(), now, batch)
         loop_time = asyncio.get_running_loop().time()
         if loop_time - self._slots_written >= SLOTS_EVERY_S:
             self._slots_written = loop_time
@@ -252,13 +256,14 @@ class Pipeline:
     def _weigh_queue(self, track: Track, result: Result, batch: Batch) -> None:
         """Feed the judge of congestion, and record what it begins, ends or takes back."""
         queue, before = track.queue, track.queue.episode
-        closed = queue.take(result, self._scene.near_queues(track))
+        closed = queue.take(result, self._scene.near_queues(track), track.target)
         after = queue.episode
         if before is not None and after is None:
             # Closed, or found to be a longer route: then it never was congestion.
             self._end_congestion(track, ended_at(closed) if closed else began_at(before), batch)
         elif after is not None and (before is None or before.cause is not after.cause):
             self._begin_congestion(track, after, batch)
+        self._suspicions.note(track)
         if queue.worth_keeping(result.started_at):
             batch.queues[track.target.id] = queue.state()
 

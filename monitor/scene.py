@@ -14,11 +14,11 @@ from config.plan import Plan, Rule, ServicePlan
 from monitor.duty import OwnFault, is_own_fault, own_fault_subject
 from monitor.judge import observer
 from monitor.judge.cause import Failure, Thing, Use
-from monitor.judge.episode import Standing
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
 from monitor.model import OWN_FAULT, SUSPECT, Cause, Change, Evidence, Incident, State
 from monitor.own_faults import LOCAL_KINDS, RESOLVER, Host
+from monitor.queues import Near
 from monitor.sharing import Sharing
 from monitor.track import Track
 
@@ -130,10 +130,12 @@ class LiveScene:
 
     def references(self) -> tuple[Sequence[Evidence], int, int]:
         """Return what the references said last, how many are good and how many are not."""
-        tracks = self._references
-        bad = sum(t.failing or t.local_streak > 0 for t in tracks)
-        asked = sum(t.last is not None for t in tracks)
-        return _evidence(tracks), asked - bad, bad
+        return (_evidence(self._references), *self.references_standing())
+
+    def references_standing(self) -> tuple[int, int]:
+        """Return how many references are good and how many are not."""
+        bad = sum(t.failing or t.local_streak > 0 for t in self._references)
+        return sum(t.last is not None for t in self._references) - bad, bad
 
     def own_faults(self) -> Mapping[str, OwnFault]:
         """Return why we cannot see, by subject; empty when we can."""
@@ -166,10 +168,13 @@ class LiveScene:
         path = track.target.path_id if track.target.path_id in self._paths else ""
         return [t for t in self._references if t.target.path_id == path]
 
-    def near_queues(self, track: Track) -> list[Standing]:
+    def near_queues(self, track: Track) -> Near:
         """Return how the near references of a check's path stand: what queues there, queues on our side."""
-        near = (w for w in self.witnesses_of(track) if w.target.near and w is not track)
-        return [standing for w in near if (standing := w.queue.judge.standing())]
+        near = [w.queue for w in self.witnesses_of(track) if w.target.near and w is not track]
+        return Near(
+            [standing for q in near if (standing := q.judge.standing())],
+            [standing for q in near if q.fast is not None and (standing := q.fast.standing())],
+        )
 
     def needed_by(self, track: Track) -> list[Track]:
         """Return the checks of what the check's service needs directly."""

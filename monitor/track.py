@@ -105,9 +105,11 @@ class Track:
         """Copy the shown state to the board; return whether it differs."""
         shown = self.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN)
         since = self.shown.at if self.shown else None
-        changed = (view.state, view.since, view.suspect) != (shown.state, since, self.memory.suspect)
+        queued = self.queue.suspected
+        before = (view.state, view.since, view.suspect, view.congestion_suspected)
+        changed = before != (shown.state, since, self.memory.suspect, queued)
         view.state, view.since = shown.state, since
-        view.suspect = self.memory.suspect or self.queue.suspected
+        view.suspect, view.congestion_suspected = self.memory.suspect, queued
         view.flapping = self.memory.flapping
         view.detail = self.reason()
         return changed

@@ -225,6 +225,13 @@ class _Page:
         head = tag("summary", f"{up}/{len(views)} {self.say('checks')} {text.state_word(State.UP, self.lang)}")
         return tag("details", head, rows, more, id=f"checks-{view.plan.id}")
 
+    def _marks(self, view: CheckView) -> Sequence[tuple[str, bool]]:
+        return (
+            ("suspect", view.suspect),
+            ("congestion-suspected", view.congestion_suspected),
+            ("flapping", view.flapping),
+        )
+
     def check(self, view: CheckView) -> Html:
         target = view.target
         facts = [target.probe.kind, f"{self.say('every')} {text.duration_words(target.every_s, self.lang)}"]
@@ -238,7 +245,7 @@ class _Page:
                 text.number_words(s * 1000, 0, self.lang) for s in (view.queue_delay_s, view.queue_threshold_s)
             )
             facts.append(self.say("queue", delay=delay, least=least))
-        marks = [tag("em", self.say(k)) for k, on in (("suspect", view.suspect), ("flapping", view.flapping)) if on]
+        marks = [tag("em", self.say(k)) for k, on in self._marks(view) if on]
         return tag(
             "li",
             tag("span", sign(view.state), text.state_word(view.state, self.lang), class_=f"word {view.state.value}"),

@@ -128,6 +128,56 @@ def test_a_peak_raises_the_rate_of_its_services_alone_and_shortens_their_time_ou
     assert (smtp.every_s, smtp.timeout_s) == (30.0, 10.0)
 
 
+def test_references_follow_the_peaks_of_services_that_leave_by_their_path() -> None:
+    plan = plan_of(
+        """
+site: {id: a, name: A}
+paths: {vnpt: {name: VNPT, source: 192.0.2.10}, fpt: {name: FPT, source: 192.0.2.20}}
+references:
+  gateway: {probe: icmp, host: 192.0.2.1, every: 30s}
+  vnpt:    {probe: icmp, host: 192.0.2.2, every: 30s, path: vnpt}
+  fpt:     {probe: icmp, host: 192.0.2.3, every: 30s, path: fpt, timeout: 8s}
+services:
+  s: {checks: {c: {probe: icmp, host: 192.0.2.9, path: vnpt}}}
+  t: {checks: {c: {probe: icmp, host: 192.0.2.9, path: fpt, timeout: 1s}}}
+events:
+  e:
+    tet: 2027
+    peaks:
+      one: {at: giao-thua, before: 1h, after: 1h, every: 5s, services: [s]}
+      two: {at: giao-thua, before: 2h, after: 30m, every: 2s, services: [t]}
+"""
+    )
+    gateway, vnpt, fpt = plan.references
+    assert (gateway.rates, gateway.peaks) == ((), ())
+    assert [r.every_s for r in vnpt.rates] == [5.0]
+    assert [r.every_s for r in fpt.rates] == [8.0]  # its own time-out lets it follow no faster
+    assert vnpt.in_peak(vnpt.rates[0].window.start)
+    assert plan.service("s").targets[0].peaks == (vnpt.rates[0].window,)
+
+
+def test_a_reference_of_several_peaks_at_once_follows_the_fastest() -> None:
+    plan = plan_of(
+        """
+site: {id: a, name: A}
+references: {gateway: {probe: icmp, host: 192.0.2.1, every: 30s}}
+services:
+  s: {checks: {c: {probe: icmp, host: 192.0.2.9}}}
+  t: {checks: {c: {probe: icmp, host: 192.0.2.9}}}
+events:
+  e:
+    tet: 2027
+    peaks:
+      one: {at: giao-thua, before: 1h, after: 1h, every: 5s, services: [s]}
+      two: {at: giao-thua, before: 2h, after: 30m, every: 3s, services: [t]}
+"""
+    )
+    (gateway,) = plan.references
+    spans = [((r.window.end - r.window.start).total_seconds() / 60, r.every_s) for r in gateway.rates]
+    assert spans == [(150.0, 3.0), (30.0, 5.0)]
+    assert len(gateway.peaks) == 1
+
+
 def test_a_peak_that_is_slower_than_a_check_leaves_it_alone() -> None:
     text = SMALL.replace("192.0.2.1}", "192.0.2.1, every: 5s, timeout: 4s}")
     plan = plan_of(text + "events: {tet: {tet: 2027, peaks: {p: {at: giao-thua, after: 1h, every: 10s}}}}\n")
