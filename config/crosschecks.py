@@ -48,6 +48,20 @@ def _names(draft: Draft, findings: Findings) -> None:
         for index, name in enumerate(peak.settings.services):
             if name not in draft.service_ids:
                 findings.mistake((*peak.loc, "services", index), unknown_word("service", name, draft.service_ids))
+    _maintenance(draft, findings)
+
+
+def _maintenance(draft: Draft, findings: Findings) -> None:
+    """Look whether what is worked on is there."""
+    checks = [f"{check.service}.{check.id}" for service in draft.services for check in service.checks]
+    for work in draft.maintenance:
+        for key, names, known in (
+            ("services", work.settings.services, draft.service_ids),
+            ("checks", work.settings.checks, checks),
+        ):
+            for index, name in enumerate(names):
+                if name not in known:
+                    findings.mistake((*work.loc, key, index), unknown_word(key[:-1], name, known))
 
 
 def _several_paths(draft: Draft, check: CheckDraft, findings: Findings) -> None:

@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, ValidationError
 
 from config.calendar import CalendarError, around, naive_moment, shift, tet_day, to_utc
+from config.maintenance import MaintenanceDraft, MaintenanceSettings
 from config.plan import REFERENCES, TAKEN_IDS, Window
 from config.problems import Findings, Loc, show_value
 from config.settings import (
@@ -102,6 +103,7 @@ class Draft:
     references: list[CheckDraft] = field(default_factory=list)
     services: list[ServiceDraft] = field(default_factory=list)
     events: list[EventDraft] = field(default_factory=list)
+    maintenance: list[MaintenanceDraft] = field(default_factory=list)
     alerts: AlertSettings = field(default_factory=AlertSettings)
     reports: ReportSettings = field(default_factory=ReportSettings)
     store: StoreSettings = field(default_factory=StoreSettings)
@@ -163,6 +165,7 @@ class Drafter:
         ]
         draft.services = [self._service(id_, data) for id_, data in self._entries(("services",))]
         draft.events = [e for id_, data in self._entries(("events",)) if (e := self._event(id_, data, draft.zone))]
+        draft.maintenance = list(self._maintenance(draft.zone))
         draft.alerts = self._section(AlertSettings, "alerts") or draft.alerts
         draft.reports = self._section(ReportSettings, "reports") or draft.reports
         draft.store = self._section(StoreSettings, "store") or draft.store
@@ -253,6 +256,25 @@ class Drafter:
         drafts = [self._peak(event, peak_id, peak, zone) for peak_id, peak in peaks.items() if peak]
         event.peaks = [draft for draft in drafts if draft]
         return event
+
+    def _maintenance(self, zone: ZoneInfo) -> Iterator[MaintenanceDraft]:
+        data = self._data.get("maintenance")
+        for number, entry in enumerate(data if isinstance(data, list) else ()):
+            loc: Loc = ("maintenance", number)
+            settings = self._model(MaintenanceSettings, entry, loc, only_mapping=True)
+            if settings is None:
+                continue
+            if settings.from_ is None or settings.to is None:
+                yield MaintenanceDraft(loc, settings, None)
+                continue
+            start = self._moment(settings.from_, (*loc, "from"), zone)
+            end = self._moment(settings.to, (*loc, "to"), zone, end=True)
+            if start is None or end is None:
+                continue
+            if end <= start:
+                self._findings.mistake((*loc, "to"), "the work ends before it begins")
+                continue
+            yield MaintenanceDraft(loc, settings, Window(to_utc(start, zone), to_utc(end, zone)))
 
     def _window(self, event: EventSettings, loc: Loc, zone: ZoneInfo) -> Window | None:
         if event.tet is not None:

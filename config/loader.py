@@ -125,6 +125,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         budget_bytes=draft.store.budget,
         evidence_key=draft.store.key_file,
         path_carriers={id_: p.carrier for id_, p in draft.paths.items() if p.carrier},
+        maintenance=tuple(m.plan() for m in draft.maintenance),
     )
 
 

@@ -147,6 +147,28 @@ events:
       dem-29-4: {at: 2022-04-29 19:30, before: 2h, after: 3h, every: 10s}
 ```
 """
+_MAINTENANCE: Final = """\
+## `maintenance`: announced work
+
+The time of announced work is maintenance: it is in neither half of availability, its trouble sends no letter, and the
+page shows the mark "bảo trì" beside what is measured all the same. It counts only from the moment at which the daemon
+has read it: of a window that had begun by then, the part before is no maintenance, and what is entered when all is over
+is a correction, which a second person approves (`thongsuot correct`). The daemon puts every window on record when it
+first reads it, weekly ones 35 days ahead; a window that a later configuration leaves out ends with it. Work that comes
+up between is announced with `thongsuot maintenance add`, without a reload.
+
+Work on a service is work on all of its checks. Work on a single check is the service's where it can make the
+difference: of two checks that are both needed it is, of two of which one is enough it is not while the other is up.
+What needs a service under work, and fails with it, counts as down in its own figures unless it is named too, and is
+told only if it still fails a minute after the work.
+
+```yaml
+maintenance:
+  - {services: [portal], from: 2027-01-20 22:00, to: 2027-01-21 02:00, reason: Nâng cấp máy chủ cổng thông tin}
+  - {id: va-loi, services: [mail], weekly: {on: sun, at: "22:00", for: 2h}, reason: Vá lỗi bảo mật hằng tuần}
+  - {checks: [mail.webmail], weekly: {on: [mon, thu], at: "04:30", for: 30m}, reason: Sao lưu hộp thư}
+```
+"""
 _ALERTS: Final = """\
 ## `alerts.mail`: who is told
 
@@ -178,6 +200,8 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         _SERVICES + "\n" + _table(defs["service"], defs),
         _CHECKS + "\n" + _table(_common(probes, defs), defs),
         _EVENTS + "\n" + _table(defs["event"], defs) + "\nA peak:\n\n" + _table(defs["peak"], defs),
+        _MAINTENANCE + "\n" + _table(defs["maintenance"], defs),
+        "Every week:\n\n" + _table(defs["maintenance.WeeklySettings"], defs),
         _ALERTS + "\n" + _table(defs["alerts.MailSettings"], defs),
         "A relay:\n\n" + _table(defs["alerts.RelaySettings"], defs),
         _REPORTS + "\n" + _table(defs["reports"], defs),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from enum import StrEnum
 from pathlib import Path as FilePath
 from zoneinfo import ZoneInfo
@@ -65,6 +65,19 @@ class EventPlan:
     name: str
     window: Window
     peaks: tuple[Peak, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MaintenancePlan:
+    """Work that the configuration announces: once, or every week. Its times: `config.maintenance.occurrences`."""
+
+    id: str  # for people; may be empty
+    subjects: tuple[str, ...]  # ids of services, or service.check
+    reason: str
+    window: Window | None  # None comes every week:
+    weekdays: tuple[int, ...] = ()  # Monday is 0
+    at: time = time()  # local
+    for_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +264,7 @@ class Plan:
     evidence_key: FilePath | None = None  # a signing key given from outside; None: the state directory's own
     blackbox: Blackbox = field(default_factory=Blackbox)  # what /probe may do
     path_carriers: Mapping[str, str] = field(default_factory=dict)  # path id -> id of a service of kind carrier
+    maintenance: tuple[MaintenancePlan, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:
         """Return every check, references first."""

@@ -15,6 +15,7 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from config.draft import common_keys
+from config.maintenance import MaintenanceSettings
 from config.problems import show_seconds
 from config.settings import (
     ID_PATTERN,
@@ -58,6 +59,7 @@ def build(probes: Mapping[str, ProbeType] = PROBES) -> Schema:
     _add(defs, "store", StoreSettings)
     _add(defs, "web", WebSettings)
     _add(defs, "blackbox", BlackboxSettings)
+    _add(defs, "maintenance", MaintenanceSettings)
     for kind, probe in sorted(probes.items()):
         _add(defs, f"check.{kind}", CheckSettings, probe)
         _add(defs, f"reference.{kind}", ReferenceSettings, probe)
@@ -88,6 +90,7 @@ def _root(defs: Schema) -> Schema:
         "defaults": {"$ref": "#/$defs/defaults"},
         "services": _entries("service"),
         "events": _entries("event"),
+        "maintenance": {"type": "array", "items": {"$ref": "#/$defs/maintenance"}},
         "alerts": {"$ref": "#/$defs/alerts"},
         "reports": {"$ref": "#/$defs/reports"},
         "store": {"$ref": "#/$defs/store"},

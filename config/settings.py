@@ -484,6 +484,7 @@ class RootSettings(Section):
     defaults: dict[str, Any] = Field(default_factory=dict, description="What checks take where they say nothing")
     services: dict[str, Any] = Field(description="What is watched")
     events: dict[str, Any] = Field(default_factory=dict, description="Periods with a report of their own")
+    maintenance: tuple[dict[str, Any], ...] = Field(default=(), description="Announced work")
     alerts: dict[str, Any] = Field(default_factory=dict, description="Who is told, and how")
     reports: dict[str, Any] = Field(default_factory=dict, description="What official reports say beside the figures")
     store: dict[str, Any] = Field(default_factory=dict, description="Where records are kept")
