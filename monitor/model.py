@@ -57,6 +57,8 @@ class SlotEnd(StrEnum):
     SKIPPED = "skipped"  # not started: the check's previous run was still going, or the cap was reached
     LOST = "lost"  # the time passed while the daemon could not act, or the run was cut off by a stop
 
+    __hash__ = str.__hash__  # an enum's own hash is a call of Python's, several times a slot
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

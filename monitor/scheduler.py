@@ -23,7 +23,8 @@ from typing import Final
 from config.plan import Target
 from monitor.board import Board
 from monitor.model import Result, SlotCount, SlotEnd
-from probes.base import BLIND_FAULTS, Fault, Reading, Tools, measure, one_line, utc_now
+from probes.base import BLIND_FAULTS, Fault, Launch, Measurement, Reading, Tools, measure, one_line, utc_now
+from probes.flight import Flight
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,7 @@ FIRST_LOOK_S: Final = 5.0  # a new daemon looks at every check once within this 
 MAX_SLEEP_S: Final = 1.0  # so that a suspended or stalled loop notices soon how much time has passed
 STALL_S: Final = LATE_S  # a loop that wakes later than this stood still: what failed meanwhile proves nothing
 _ENDS: Final = tuple(SlotEnd)  # in the order of SlotCount's fields
+_NOT_OBSERVED: Final = frozenset({SlotEnd.SKIPPED, SlotEnd.LOST})
 
 
 @functools.lru_cache(maxsize=65536)  # asked for at every slot; chosen: more than one process can probe
@@ -52,22 +54,43 @@ def next_slot(check: str, every_s: float, after: float) -> float:
     return slot if slot > after + TICK_S / 2 else start + (k + 1) * every_s
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
     """A check on the schedule."""
 
     target: Target
     id: str  # the target's, which makes it anew each time
+    path_id: str  # likewise
+    first: float  # the check's place within its own interval, seconds
+    launch: Launch | None  # how it runs without a task, if it can
     due: float = math.inf  # the next slot, monotonic seconds
     every_s: float = 0.0  # the interval that led to it
     edge: float = math.inf  # when another interval begins: this one's slots end there
-    running: asyncio.Task[None] | None = None
+    running: asyncio.Task[None] | _Run | None = None
     slot: float | None = None  # of the run under way; None for a fast run
     waiting: float | None = None  # the newest slot that has come and is not begun: for the run before, or for a place
     again: float | None = None  # when a fast run was due that is not begun, for the same reasons
     queued: bool = False  # stands in the line for a place
     recheck: float | None = None  # a fast run asked for
     attempt: int = 0  # number of fast runs since the last scheduled one
+
+
+class _Run(Flight):
+    """One run without a task."""
+
+    __slots__ = ("_to", "began", "job", "lateness_s", "slot", "started")
+
+    def __init__(self, to: Scheduler, job: _Job, due: float, lateness_s: float) -> None:
+        self._to = to
+        self.job = job
+        self.lateness_s = lateness_s
+        self.began = due + lateness_s
+        self.started = to.clock()
+        self.slot = self.started - timedelta(seconds=lateness_s)
+
+    def landed(self, reading: Reading) -> None:
+        """Hand the Result on."""
+        self._to.land(self, reading)
 
 
 class Scheduler:
@@ -86,22 +109,28 @@ class Scheduler:
         concurrency: int = CONCURRENCY,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
-        self._jobs = {t.id: _Job(t, t.id) for t in targets}
+        self._jobs = {t.id: self._job(t, tools) for t in targets}
         self._results = results
         self._board = board
         self._tools = tools
         self._cap = concurrency
-        self._clock = clock
+        self.clock = clock
         self._heap: list[tuple[float, int, str, bool]] = []  # due, tie-breaker, check, is a recheck
         self._order = itertools.count()
         self._line: deque[_Job] = deque()  # due, and waiting for a place; each check once
-        self._running: set[asyncio.Task[None]] = set()
+        self._running: set[asyncio.Task[None] | _Run] = set()
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
         self._hour = self._next_hour = datetime.min.replace(tzinfo=UTC)  # the last that was asked for
         self._nap: asyncio.Future[None] | None = None  # ends when something is due or asked for
         self._stopping = False
         self._wakes_at = math.inf  # when the pacer has to be awake again: past that, the loop stands still
         self._stall_end, self._stall_s = -math.inf, 0.0  # the last time that it stood still, and for how long
+
+    @staticmethod
+    def _job(target: Target, tools: Tools) -> _Job:
+        prepare = target.probe.prepare
+        launch = prepare(target.settings, target.path, tools) if prepare is not None else None
+        return _Job(target, target.id, target.path_id, phase(target.id, target.every_s), launch)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
@@ -155,12 +184,12 @@ class Scheduler:
         self._stopping = True
         now = self._now()
         running = list(self._running)
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        for one in running:
+            one.cancel()
+        await asyncio.gather(*(one for one in running if isinstance(one, asyncio.Task)), return_exceptions=True)
         for job in self._jobs.values():
             if job.running is not None and job.slot is not None:
-                # Cancelled before its first step: a task that never began cannot say so itself.
+                # Without a task, or cancelled before its first step: neither can say so itself.
                 self._end_slot(job, job.slot, SlotEnd.LOST)
             if job.due <= now + TICK_S / 2:
                 self._give_up_waiting(job, SlotEnd.LOST)
@@ -192,7 +221,7 @@ class Scheduler:
         return taken
 
     def _wall(self, due: float) -> datetime:
-        return self._clock() - timedelta(seconds=self._now() - due)
+        return self.clock() - timedelta(seconds=self._now() - due)
 
     # Planning.
 
@@ -286,12 +315,44 @@ class Scheduler:
         # A slot's run serves a fast run that was asked for as well.
         job.slot, job.waiting, job.again = slot, None, None
         job.attempt = job.attempt + 1 if slot is None else 0
-        job.running = asyncio.get_running_loop().create_task(self._probe(job, due, now - due))
+        loop = asyncio.get_running_loop()
+        if job.launch is not None:
+            target, one = job.target, _Run(self, job, due, now - due)
+            m = Measurement(target.timeout_s, target.path, self._tools, check=job.id)
+            if one.start(target.probe, job.launch, m, loop):
+                job.running = one
+                self._running.add(one)
+                return
+        job.running = loop.create_task(self._probe(job, due, now - due))
         self._running.add(job.running)
+
+    def land(self, one: _Run, reading: Reading) -> None:
+        """Take the reading of a run without a task."""
+        job = one.job
+        reading = self._unless_stalled(reading, one.began)
+        result = Result(
+            job.target.site, job.id, job.path_id, one.slot, one.started, one.lateness_s, job.attempt, reading
+        )
+        if self._results.full():
+            # The check counts as running until there is room, as with a task.
+            self._running.discard(one)
+            job.running = asyncio.get_running_loop().create_task(self._land_later(job, one.lateness_s, result))
+            self._running.add(job.running)
+            return
+        self._results.put_nowait(result)
+        self._finish(job, one.lateness_s, ended=True)
+
+    async def _land_later(self, job: _Job, lateness_s: float, result: Result) -> None:
+        ended = False
+        try:
+            await self._results.put(result)
+            ended = True
+        finally:
+            self._finish(job, lateness_s, ended=ended)
 
     async def _probe(self, job: _Job, due: float, lateness_s: float) -> None:
         target, attempt = job.target, job.attempt
-        started, began = self._clock(), self._now()
+        started, began = self.clock(), self._now()
         slot = started - timedelta(seconds=began - due)
         ended = False
         try:

@@ -8,13 +8,11 @@ know any protocol and must not import any other room of the house.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
 import os
 import re
 import socket
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +23,9 @@ from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, model_validator
 
+from probes.faults import BLIND_FAULTS as BLIND_FAULTS
+from probes.faults import Fault as Fault
+from probes.faults import fault_of as fault_of
 from probes.loop_watch import TICK_S, LoopWatch
 
 log = logging.getLogger(__name__)
@@ -39,23 +40,6 @@ PHASES: Final = ("resolve", "connect", "tls", "processing", "transfer")  # the o
 def utc_now() -> datetime:
     """Return the present moment as an aware datetime in UTC; the only place the wall clock is read."""
     return datetime.now(UTC)  # noqa: TID251  the one allowed reading
-
-
-class Fault(StrEnum):
-    """Why a probe failed. A closed list; LOCAL and INTERNAL say nothing about the target."""
-
-    NAME = "name"  # the name does not exist or has no address
-    UNREACHABLE = "unreachable"  # the network answered that the host or port cannot be reached
-    REFUSED = "refused"  # the host answered: nothing listens there, or it hung up before a word
-    TIMEOUT = "timeout"  # no answer within the time-out
-    TLS = "tls"  # the handshake or the certificate failed
-    PROTOCOL = "protocol"  # an answer came, and it was not the protocol's
-    CONTENT = "content"  # the protocol worked; what it said is not what was expected
-    LOCAL = "local"  # we could not measure; never makes a target down
-    INTERNAL = "internal"  # a bug of ours; never makes a target down
-
-
-BLIND_FAULTS: Final = frozenset({Fault.LOCAL, Fault.INTERNAL})  # faults that leave the target unobserved
 
 
 def one_line(text: str, limit: int = DETAIL_LIMIT) -> str:
@@ -316,6 +300,12 @@ class Value:
 
 
 Run = Callable[[Any, Measurement], Awaitable[None]]
+# A run without a task (`probes.flight`). `Launch` begins one, or returns None when this one wants a task; later, never
+# before it has returned, it calls `Done` once with the last step and its arguments: what that raises is what is wrong.
+Done = Callable[..., None]
+Stop = Callable[[], None]
+Launch = Callable[[Measurement, Done], Stop | None]
+Prepare = Callable[[Any, Path | None, Tools], Launch | None]
 
 
 def _one_second(_: Any) -> float:
@@ -341,78 +331,11 @@ class ProbeType:
     least_timeout_s: Callable[[Any], float] = _nothing  # shortest time-out in which a run with these settings can end
     default_timeout_s: float = 10.0  # or the least, where that is longer
     self_test: Callable[[], str | None] | None = None  # at start-up; a text says exactly what to mend
+    prepare: Prepare | None = None  # what `run` does without a task, for these settings; None from it: always `run`
 
 
-# Errors of our own host: no route out, no such source address or interface, tables full, not permitted, too big for
-# the link. Those that the network can cause as well are told apart by when they come (`probes.net.connect_error`).
-_LOCAL_ERRNOS: Final = frozenset(
-    {
-        errno.ENETUNREACH,
-        errno.ENETDOWN,
-        errno.EADDRNOTAVAIL,
-        errno.EADDRINUSE,
-        errno.ENODEV,
-        errno.ENXIO,
-        errno.EMFILE,
-        errno.ENFILE,
-        errno.ENOBUFS,
-        errno.ENOMEM,
-        errno.EAGAIN,  # connect(2): no free local port
-        errno.EPERM,
-        errno.EACCES,
-        errno.EAFNOSUPPORT,
-        errno.EPROTONOSUPPORT,
-        errno.EINVAL,  # an address without its scope, a source of another family
-        errno.EMSGSIZE,
-    }
-)
-_UNREACHABLE_ERRNOS: Final = frozenset({errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ENONET, errno.ENOPROTOOPT})
-_REFUSED_ERRNOS: Final = frozenset(
-    {
-        errno.ECONNREFUSED,
-        errno.ECONNRESET,
-        errno.EPIPE,
-        errno.ECONNABORTED,
-        errno.ENETRESET,
-        errno.ESHUTDOWN,
-        errno.ENOTCONN,
-    }
-)
-# A socket used wrongly: whatever the target does, it cannot cause these.
-_OUR_BUGS: Final = frozenset(
-    {
-        errno.EBADF,
-        errno.EFAULT,
-        errno.ENOTSOCK,
-        errno.EISCONN,
-        errno.EALREADY,
-        errno.EDESTADDRREQ,
-        errno.EPROTOTYPE,
-    }
-)
-
-
-def fault_of(exc: OSError) -> Fault:  # noqa: PLR0911  one line a rule, in order
-    """Map a system error to the closed list.
-
-    Order matters: gaierror, SSLError and TimeoutError are all kinds of OSError.
-    """
-    if isinstance(exc, socket.gaierror):
-        return Fault.LOCAL if exc.errno in (socket.EAI_AGAIN, socket.EAI_MEMORY, socket.EAI_SYSTEM) else Fault.NAME
-    if isinstance(exc, ssl.SSLError):
-        return Fault.TLS
-    if isinstance(exc, TimeoutError) or exc.errno == errno.ETIMEDOUT:
-        return Fault.TIMEOUT
-    if exc.errno in _LOCAL_ERRNOS:
-        return Fault.LOCAL
-    if exc.errno in _UNREACHABLE_ERRNOS:
-        return Fault.UNREACHABLE
-    if exc.errno in _REFUSED_ERRNOS or isinstance(exc, ConnectionError):
-        return Fault.REFUSED
-    return Fault.INTERNAL if exc.errno in _OUR_BUGS else Fault.PROTOCOL
-
-
-def _timed_out(m: Measurement) -> tuple[Fault, str]:
+def timed_out(m: Measurement) -> tuple[Fault, str]:
+    """Say what it means that a run's time is over."""
     if m.current == "resolve":  # the resolver is ours: the target has not been asked anything yet
         return Fault.LOCAL, f"our resolver gave no answer within {m.timeout_s:g} s"
     where = f" in phase {m.current}" if m.current else ""
@@ -471,20 +394,33 @@ async def measure(
         with deadline:
             await probe.run(settings, m)
         if deadline.expired:
-            fault, detail = _timed_out(m)
+            fault, detail = timed_out(m)
         elif m.remark:
             detail = one_line(m.remark)
-    except ProbeError as exc:
-        fault, detail = exc.fault, exc.detail
-    except TimeoutError as exc:
-        fault, detail = _timed_out(m) if deadline.expired else (Fault.TIMEOUT, one_line(str(exc)) or "timed out")
-    except OSError as exc:
-        fault, detail = fault_of(exc), one_line(exc.strerror or str(exc) or type(exc).__name__)
-    except Exception as exc:  # a bug in a probe must not stop the others; it is logged with its trace
-        log.exception("probe %s failed inside", probe.kind)
-        fault, detail = Fault.INTERNAL, one_line(f"{type(exc).__name__}: {exc}")
+    except Exception as exc:  # noqa: BLE001  a bug in a probe must not stop the others; it is logged with its trace
+        is_ours = deadline.expired and isinstance(exc, TimeoutError)
+        fault, detail = timed_out(m) if is_ours else name_fault(exc, probe)
     finally:
         late_s = watch.leave(entered)
+    return reading_of(m, fault, detail, began, late_s)
+
+
+def name_fault(exc: Exception, probe: ProbeType) -> tuple[Fault, str]:
+    """Say what an exception of a probe's means; a bug is logged with its trace."""
+    if isinstance(exc, ProbeError):
+        return exc.fault, exc.detail
+    if isinstance(exc, TimeoutError):
+        return Fault.TIMEOUT, one_line(str(exc)) or "timed out"
+    if isinstance(exc, OSError):
+        return fault_of(exc), one_line(exc.strerror or str(exc) or type(exc).__name__)
+    log.error("probe %s failed inside", probe.kind, exc_info=exc)
+    return Fault.INTERNAL, one_line(f"{type(exc).__name__}: {exc}")
+
+
+def reading_of(m: Measurement, fault: Fault | None, detail: str, began: float, late_s: float) -> Reading:
+    """Make the Reading of a run that began at a moment of `time.perf_counter()` and ends now."""
     duration_s = time.perf_counter() - began
-    values = {k: v for k, v in m.values.items() if math.isfinite(v)}
+    values = m.values
+    if not all(map(math.isfinite, values.values())):
+        values = {k: v for k, v in values.items() if math.isfinite(v)}
     return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s), late_s)

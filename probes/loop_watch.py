@@ -52,6 +52,10 @@ class LoopWatch:
             if when < began:
                 break
             worst = max(worst, min(late, when - began))  # what was late before the run began did not touch it
+        if not self._under_way and self._timer is not None:
+            # Else it would wake an idle process once more after every probe.
+            self._timer.cancel()
+            self._timer = None
         return worst if worst >= LEAST_S else 0.0
 
     def _set_timer(self, loop: asyncio.AbstractEventLoop, now: float) -> None:
