@@ -31,7 +31,7 @@ class Feed(Protocol):
 
     now: datetime
 
-    def due(self) -> datetime | None:
+    async def due(self) -> datetime | None:
         """Return when the next result comes; None when there is none any more."""
 
     def take(self) -> Result:
@@ -65,6 +65,7 @@ class Manner:
 
     version: str  # what the run says of itself
     ticks: bool = True  # review as often as the daemon while something is unsettled, with or without a result
+    reloaded: bool = False  # the process before goes on with another configuration: no time has passed unobserved
     lapses: Sequence[Lapse] = ()
     congestion: Settings | None = None  # other settings for the judge of queues
 
@@ -91,7 +92,7 @@ class _Life:
 
     async def run(self, end: datetime) -> None:
         feed = self.feed
-        while (due := feed.due()) is not None and due < end:
+        while (due := await feed.due()) is not None and due < end:
             if (wanted := self._next_review()) is not None and wanted < due:
                 feed.now = wanted
                 await self._put_through()
@@ -142,7 +143,7 @@ async def live(plan: Plan, journal: Journal, feed: Feed, end: datetime, manner: 
     """
     life = _Life(plan, journal, feed, manner)
     recovered = await journal.begin_run(feed.now, plan.digest, manner.version, plan.text)
-    await journal.commit(life.pipeline.resume(recovered, feed.now), feed.now)
+    await journal.commit(life.pipeline.resume(recovered, feed.now, reloaded=manner.reloaded), feed.now)
     if manner.congestion is not None:
         for check, track in life.pipeline.tracks.items():
             if check not in recovered.queues:

@@ -12,6 +12,8 @@ import typer
 from probes.base import parse_duration
 from thongsuot import replay, replay_outage, simulate
 from thongsuot.replay import ReplayError
+from thongsuot.replay_journal_command import HELP as JOURNAL_HELP
+from thongsuot.replay_journal_command import replay_journal_command
 
 WRONG_USE = 2
 
@@ -63,6 +65,9 @@ def replay_congestion_command(
             replay.parse_settings(settings or []),
         )
     )
+
+
+replay_app.command("journal", help=JOURNAL_HELP)(replay_journal_command)
 
 
 @simulate_app.command("outage")

@@ -65,7 +65,7 @@ class _Run:
         target = next(t for t in self.plan.targets() if t.id == check)
         self._push(self.now + timedelta(seconds=max(delay_s, 0.0)), target, 1)
 
-    def due(self) -> datetime | None:
+    async def due(self) -> datetime | None:
         """Return when the next check is due."""
         return self.queue[0][0] if self.queue else None
 
