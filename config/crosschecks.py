@@ -49,6 +49,19 @@ def _names(draft: Draft, findings: Findings) -> None:
             if name not in draft.service_ids:
                 findings.mistake((*peak.loc, "services", index), unknown_word("service", name, draft.service_ids))
     _maintenance(draft, findings)
+    _reports_have_a_way(draft, findings)
+
+
+def _reports_have_a_way(draft: Draft, findings: Findings) -> None:
+    """Look whether there are relays for the reports that are to be sent."""
+    if draft.alerts.mail is not None:
+        return
+    asked: list[Loc] = [
+        ("reports", name) for name in ("daily", "weekly", "event") if getattr(draft.reports, name) is not None
+    ]
+    asked += [(*event.loc, "daily") for event in draft.events if event.daily is not None]
+    for loc in asked:
+        findings.mistake(loc, "a report is sent by the relays of alerts.mail, and there is no alerts.mail", at_key=True)
 
 
 def _maintenance(draft: Draft, findings: Findings) -> None:

@@ -18,6 +18,7 @@ from config.calendar import CalendarError, around, naive_moment, shift, tet_day,
 from config.maintenance import MaintenanceDraft, MaintenanceSettings
 from config.plan import REFERENCES, TAKEN_IDS, Window
 from config.problems import Findings, Loc, show_value
+from config.report_settings import DailySettings, ReportSettings
 from config.settings import (
     GIAO_THUA,
     AlertSettings,
@@ -28,7 +29,6 @@ from config.settings import (
     PathSettings,
     PeakSettings,
     ReferenceSettings,
-    ReportSettings,
     RootSettings,
     ServiceSettings,
     SiteSettings,
@@ -88,6 +88,7 @@ class EventDraft:
     settings: EventSettings
     window: Window
     peaks: list[PeakDraft] = field(default_factory=list)
+    daily: DailySettings | None = None
 
 
 @dataclass(slots=True)
@@ -249,10 +250,12 @@ class Drafter:
             for peak_id, peak in self._entries((*loc, "peaks"))
         }
         settings = self._model(EventSettings, data, loc)
+        asked = settings.daily if settings else None
+        daily = self._model(DailySettings, asked, (*loc, "daily")) if asked is not None else None
         window = self._window(settings, loc, zone) if settings else None
         if settings is None or window is None:
             return None
-        event = EventDraft(loc, id_, settings, window)
+        event = EventDraft(loc, id_, settings, window, daily=daily)
         drafts = [self._peak(event, peak_id, peak, zone) for peak_id, peak in peaks.items() if peak]
         event.peaks = [draft for draft in drafts if draft]
         return event

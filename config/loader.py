@@ -34,6 +34,7 @@ from config.plan import (
 )
 from config.problems import ConfigError, Findings, Place, Problem
 from config.report_settings import ReportSettings
+from config.report_times import schedules_of
 from config.settings import (
     AtLeast,
     BlackboxSettings,
@@ -65,7 +66,7 @@ def load(path: Path, probes: Mapping[str, ProbeType] = PROBES) -> Plan:
         ConfigError: with every mistake at once, sorted by place.
     """
     findings = Findings()
-    return _plan(read_sources(path, findings), findings, probes)
+    return replace(_plan(read_sources(path, findings), findings, probes), source=path.absolute())
 
 
 def load_text(text: str, filename: str = "<text>", probes: Mapping[str, ProbeType] = PROBES) -> Plan:
@@ -125,6 +126,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         budget_bytes=draft.store.budget,
         evidence_key=draft.store.key_file,
         path_carriers={id_: p.carrier for id_, p in draft.paths.items() if p.carrier},
+        schedules=schedules_of(draft),
         maintenance=tuple(m.plan() for m in draft.maintenance),
     )
 

@@ -185,6 +185,25 @@ Bodies, symbols, addressees and legal bases change by decision, so they are conf
 what is left out is printed as a placeholder `[…]` in the place where a person has to write. [report.md](report.md)
 shows the documents.
 """
+_SENT: Final = """\
+### Reports that are sent by themselves
+
+```yaml
+reports:
+  daily: {at: "07:00", to: [lanh-dao@example.vn]}
+  weekly: {on: monday, at: "07:30", to: [lanh-dao@example.vn, van-phong@example.vn], formats: [docx, pdf, xlsx]}
+  event: {at: "08:00", to: [van-phong@example.vn]}
+events:
+  tet-2027:
+    tet: 2027
+    daily: {at: "06:00", to: [lanh-dao@example.vn, ubnd@example.vn]}
+```
+
+They leave by the relays of `alerts.mail`, from its sender. `daily` tells of the 24 hours before it, `weekly` of the seven
+days before it, so that nothing is left out between two of them. `event` sends the report after each event once, as a
+draft, on the first morning after it. `daily` of an event takes the place of the usual one on the mornings of that event
+and the one after it; what it does not say is as in `reports.daily`. `on` is a key of `weekly` alone.
+"""
 
 
 def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
@@ -207,6 +226,7 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         _REPORTS + "\n" + _table(defs["reports"], defs),
         "Who signs:\n\n" + _table(defs["reports.SignerSettings"], defs),
         "Whom to ask:\n\n" + _table(defs["reports.ContactSettings"], defs),
+        _SENT + "\n" + _table(defs["reports.WeeklySettings"], defs),
         _section(defs, "`store`: records", "store"),
         _section(defs, "`web`: the live page", "web"),
         _section(defs, "`blackbox`: probing on demand at `/probe`", "blackbox"),

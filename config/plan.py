@@ -243,6 +243,30 @@ class ReportPlan:
     contact: ContactPlan = ContactPlan()
 
 
+class ReportKind(StrEnum):
+    """What a report that is sent by itself tells of."""
+
+    DAILY = "daily"
+    WEEKLY = "weekly"
+    EVENT = "event"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSchedule:
+    """When a report is sent, to whom, and in which formats."""
+
+    id: str  # daily | weekly | event:<event> | daily:<event>
+    kind: ReportKind
+    at: time  # local
+    to: tuple[str, ...]
+    formats: tuple[str, ...]
+    weekday: int | None = None  # of a weekly one: 0 is Monday
+    event: str = ""  # id of the event that it belongs to
+    once: datetime | None = None  # of the report after an event: its only time
+    within: Window | None = None  # due only in it; its end counts, its start does not
+    without: tuple[Window, ...] = ()  # and never in these
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A whole configuration, ready to run."""
@@ -264,6 +288,8 @@ class Plan:
     evidence_key: FilePath | None = None  # a signing key given from outside; None: the state directory's own
     blackbox: Blackbox = field(default_factory=Blackbox)  # what /probe may do
     path_carriers: Mapping[str, str] = field(default_factory=dict)  # path id -> id of a service of kind carrier
+    schedules: tuple[ReportSchedule, ...] = ()  # of reports that are sent by themselves
+    source: FilePath | None = None  # the main file; None: it came from elsewhere
     maintenance: tuple[MaintenancePlan, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:

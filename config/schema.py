@@ -17,6 +17,7 @@ from pydantic import BaseModel, TypeAdapter
 from config.draft import common_keys
 from config.maintenance import MaintenanceSettings
 from config.problems import show_seconds
+from config.report_settings import DailySettings, ReportSettings
 from config.settings import (
     ID_PATTERN,
     AlertSettings,
@@ -27,7 +28,6 @@ from config.settings import (
     PathSettings,
     PeakSettings,
     ReferenceSettings,
-    ReportSettings,
     RootSettings,
     ServiceSettings,
     SiteSettings,
@@ -66,7 +66,12 @@ def build(probes: Mapping[str, ProbeType] = PROBES) -> Schema:
     defs["check"] = _one_of("check", probes)
     defs["reference"] = _one_of("reference", probes)
     _add(defs, "peak", PeakSettings)
+    _add(defs, "event.daily", DailySettings)
     defs["event"]["properties"]["peaks"] |= _entries("peak")
+    defs["event"]["properties"]["daily"] = {
+        "description": defs["event"]["properties"]["daily"]["description"],
+        "$ref": "#/$defs/event.daily",
+    }
     defs["service"]["properties"]["checks"] |= _entries("check") | {"minProperties": 1}
     return _root(defs)
 

@@ -323,6 +323,9 @@ class EventSettings(Section):
         description="Tết: how long after the start of mùng 1 the event ends, 5d without one. Else: how long after `to`",
     )
     peaks: dict[str, Any] = Field(default_factory=dict, description="Spans of a higher rate, by id")
+    daily: dict[str, Any] | None = Field(
+        default=None, description="The daily report during this event, instead of the one under reports"
+    )
 
     @model_validator(mode="after")
     def _has_one_time(self) -> Self:
@@ -408,43 +411,6 @@ class WebSettings(Section):
     listen: Annotated[str, AfterValidator(_listen)] = Field(
         default="127.0.0.1:8480", description="Address and port to listen on"
     )
-
-
-class SignerSettings(Section):
-    """Who signs. What is left out is a placeholder in the report."""
-
-    authority: Label | None = Field(
-        default=None, description="Line above the title when it is not the head who signs: KT. GIÁM ĐỐC"
-    )
-    title: Label | None = Field(default=None, description="Title: GIÁM ĐỐC")
-    name: Label | None = Field(default=None, description="Full name")
-
-
-class ContactSettings(Section):
-    """Whom to ask about a report, and who reports an incident."""
-
-    name: Label | None = Field(default=None, description="Full name")
-    title: Label | None = Field(default=None, description="Title")
-    address: Label | None = Field(default=None, description="Postal address of the office")
-    phone: Label | None = Field(default=None, description="Telephone, in quotes")
-    email: Address | None = Field(default=None, description="Mail address")
-
-
-class ReportSettings(Section):
-    """What an official report says beside the figures. What is left out is a placeholder `[…]` for a person."""
-
-    parent_body: Label | None = Field(default=None, description="Body above the one that issues, in the head's left")
-    body: Label | None = Field(default=None, description="Body that issues the report; the site's name without one")
-    symbol: Label | None = Field(default=None, description="What stands after the number: BC-STTTT")
-    place: Label | None = Field(default=None, description="Place in the line of place and date")
-    addressee: Label | None = Field(default=None, description="Who is addressed with Kính gửi; nobody without one")
-    legal_bases: tuple[Label, ...] = Field(
-        default=(), description="Directives and plans that the report carries out, one a line; a person checks them"
-    )
-    recipients: tuple[Label, ...] = Field(default=(), description="Lines of Nơi nhận, without the dash")
-    archive: Label = Field(default="VT", description="What follows Lưu: in the last line of Nơi nhận")
-    signer: SignerSettings = Field(default_factory=SignerSettings, description="Who signs")
-    contact: ContactSettings = Field(default_factory=ContactSettings, description="Whom to ask")
 
 
 def _allowed(pattern: str) -> str:
