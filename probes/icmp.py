@@ -19,19 +19,24 @@ from typing import Final
 from pydantic import Field
 
 from probes.base import (
+    Done,
     Duration,
     Fault,
     Host,
     IpFamily,
+    Launch,
     Measurement,
+    Path,
     ProbeError,
     ProbeSettings,
     ProbeType,
+    Stop,
+    Tools,
     Value,
 )
 from probes.icmp_engine import Engine, Outcome, Plan
 from probes.icmp_socket import Flow, open_icmp
-from probes.net import Address, resolve, speaker
+from probes.net import Address, resolve, speaker, written_address
 
 MARGIN_S: Final = 0.05  # chosen: a round ends this much before its deadline, to say itself what was lost
 LEAST_WAIT_S: Final = 0.1  # chosen: a round that could wait less than this for its last echo is a wrong setting
@@ -54,6 +59,34 @@ class Settings(ProbeSettings):
     family: IpFamily = Field(default=IpFamily.ANY, description="Address family")
 
 
+def prepare(settings: Settings, path: Path | None, tools: Tools) -> Launch | None:
+    """Work out what each round to a written address has in common; a name has to be looked up each time."""
+    address = written_address(settings.host, 0, settings.family, path)
+    if address is None:
+        return None
+    flow = Flow(address.family, path, settings.dscp, settings.ttl, settings.dont_fragment)
+    plans: dict[float, Plan] = {}  # by time-out: one check has one
+
+    def launch(m: Measurement, done: Done) -> Stop:
+        m.phases["resolve"] = 0.0
+        m.facts["address"] = address.ip
+        plan = plans.get(m.timeout_s)
+        if plan is None:
+            plan = plans[m.timeout_s] = Plan(
+                address.sockaddr, settings.count, settings.gap, _wait_s(settings, m.timeout_s), settings.size
+            )
+        return tools.of(Engine).begin(flow, plan, lambda outcome: done(_take, settings, m, address, outcome)).close
+
+    return launch
+
+
+def _take(settings: Settings, m: Measurement, address: Address, outcome: Outcome | None) -> None:
+    if outcome is None:
+        raise ProbeError(Fault.LOCAL, "our socket was closed under the round")
+    _report(m, outcome)
+    _judge(settings, address, outcome)
+
+
 async def run(settings: Settings, m: Measurement) -> None:
     """Send one round of echoes and measure it.
 
@@ -67,8 +100,7 @@ async def run(settings: Settings, m: Measurement) -> None:
     flow = Flow(address.family, m.path, settings.dscp, settings.ttl, settings.dont_fragment)
     plan = Plan(address.sockaddr, settings.count, settings.gap, wait_s, settings.size)
     outcome = await m.tools.of(Engine).round(flow, plan)
-    _report(m, outcome)
-    _judge(settings, address, outcome)
+    _take(settings, m, address, outcome)
 
 
 def _wait_s(settings: Settings, left_s: float) -> float:
@@ -84,9 +116,9 @@ def _wait_s(settings: Settings, left_s: float) -> float:
 
 
 def _report(m: Measurement, outcome: Outcome) -> None:
-    sent = len(outcome.rtts_s)
-    m.rtts_s.extend(outcome.rtts_s)
-    came = [rtt for rtt in outcome.rtts_s if rtt is not None]
+    rtts_s = m.rtts_s = outcome.rtts_s
+    sent = len(rtts_s)
+    came = [rtt for rtt in rtts_s if rtt is not None]
     values = m.values
     values["sent_count"] = sent
     values["received_count"] = len(came)
@@ -100,14 +132,19 @@ def _report(m: Measurement, outcome: Outcome) -> None:
         m.fact("answered_by", outcome.answered_by)
     if outcome.refusals:
         m.fact("refused_by", outcome.refusals[0][0])
-    if came:
-        came.sort()
-        middle = len(came) // 2
-        values["rtt_min_s"] = came[0]
-        values["rtt_median_s"] = came[middle] if len(came) % 2 else (came[middle - 1] + came[middle]) / 2
-        values["rtt_mean_s"] = sum(came) / len(came)
-        values["rtt_max_s"] = came[-1]
-    steps = [abs(b - a) for a, b in pairwise(outcome.rtts_s) if a is not None and b is not None]
+    if len(came) == 1:
+        values["rtt_min_s"] = values["rtt_median_s"] = values["rtt_mean_s"] = values["rtt_max_s"] = came[0]
+    elif came:
+        _report_spread(values, rtts_s, sorted(came))
+
+
+def _report_spread(values: dict[str, float], rtts_s: list[float | None], came: list[float]) -> None:
+    middle = len(came) // 2
+    values["rtt_min_s"] = came[0]
+    values["rtt_median_s"] = came[middle] if len(came) % 2 else (came[middle - 1] + came[middle]) / 2
+    values["rtt_mean_s"] = sum(came) / len(came)
+    values["rtt_max_s"] = came[-1]
+    steps = [abs(b - a) for a, b in pairwise(rtts_s) if a is not None and b is not None]
     if steps:
         values["jitter_s"] = sum(steps) / len(steps)
 
@@ -161,6 +198,7 @@ PROBE = ProbeType(
     summary="Several ICMP echoes a round: reachability, loss, round-trip times and jitter",
     settings=Settings,
     run=run,
+    prepare=prepare,
     values=(
         Value("loss_ratio", "Share of the round's echoes that were not answered in time"),
         Value("sent_count", "Echoes sent"),

@@ -22,10 +22,12 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from probes import icmp_packet
+from probes.deadlines import Deadlines
 from probes.icmp_socket import (
     IPV6_HOPLIMIT,
     SO_MEMINFO,
@@ -48,9 +50,7 @@ _MEMORY_INFO: Final = struct.Struct("=9I")  # sock_diag.h: the last is SK_MEMINF
 
 _READS_AT_ONCE: Final = 512  # chosen: one wake-up may not hold the loop longer than some 5 ms
 _LATE_KEPT: Final = 4096  # lost echoes remembered for each socket, so that a late answer can be told from none
-_MISSES: Final = 64  # chosen: stamps in a row that were not there at once, after which they are waited for instead
 _STAMP_LATEST_NS: Final = 1_000_000_000  # chosen: a stamp of sending this long after the call is none of that call
-_GRAIN_NS: Final = 1_000_000  # of timers: uvloop's count whole milliseconds
 _BURST_BYTES: Final = 256 * 1024  # chosen: a quarter of the receive buffer is sent at most before what came is read
 _KERNEL_BYTES: Final = 768  # what the kernel counts for a small packet besides its bytes, about
 _CLOCK_STEP_NS: Final = 2_000_000  # chosen: slewing is at most 0.5 ms a second (adjtimex(2)), so more is a step
@@ -88,7 +88,7 @@ class _Sent:
 
     __slots__ = ("body", "index", "number", "offset_ns", "round", "sent_ns", "wall_ns")
 
-    def __init__(self, of: _Round, index: int, body: bytes) -> None:
+    def __init__(self, of: Round, index: int, body: bytes) -> None:
         self.round = of
         self.index = index
         self.body = body  # the payload, as it must come back
@@ -98,24 +98,29 @@ class _Sent:
         self.offset_ns = self.wall_ns - self.sent_ns
 
 
-class _Round:
+Ended = Callable[[Outcome | None], None]  # None: the socket was closed under the round
+
+
+class Round:
     """The echoes of one call: sends by timer, ends when all have an answer or the wait is over."""
 
     __slots__ = (
         "_began",
-        "_ends_ns",
+        "_ended",
+        "_grain",
         "_maker",
         "_settled",
         "_timer",
-        "done",
+        "_to_send",
         "ended",
+        "ends_ns",
         "link",
         "outcome",
         "plan",
         "seqs",
     )
 
-    def __init__(self, link: _Link, plan: Plan) -> None:
+    def __init__(self, link: _Link, plan: Plan, ended: Ended) -> None:
         self.link = link
         self.plan = plan
         self.outcome = Outcome()
@@ -124,37 +129,54 @@ class _Round:
         self._settled = 0  # echoes with a reply or an ICMP error
         self._began = link.loop.time()
         self._timer: asyncio.TimerHandle | None = None
-        self._ends_ns = sys.maxsize  # monotonic; known when the last echo has been sent
+        self._grain = 0  # of the wait's end, once the last echo is on its way
+        self.ends_ns = sys.maxsize  # the same by the monotonic clock
+        self._to_send = plan.echoes
+        self._ended: Ended | None = ended  # None once called
         self.ended = False
-        self.done: asyncio.Future[None] = link.loop.create_future()
 
-    def send_due(self) -> None:
-        """Send the next echo, or all that are left when there is no gap, and set the timer for what follows."""
+    def ask_to_send(self) -> None:
+        """Put the next echo, or all that are left when there is no gap, with what is sent at the end of this turn."""
         plan = self.plan
-        while len(self.seqs) < plan.echoes and self.outcome.send_error is None:
-            self._send_one()
-            if plan.gap_s and len(self.seqs) < plan.echoes and self.outcome.send_error is None:
-                self._timer = self.link.loop.call_at(self._began + len(self.seqs) * plan.gap_s, self.send_due)
-                return
-        if not self.seqs:
-            self._finish()
+        if plan.gap_s and self._to_send > 1:
+            self._to_send -= 1
+            self.link.ask_to_send(self)
+            sent = plan.echoes - self._to_send
+            self._timer = self.link.loop.call_at(self._began + sent * plan.gap_s, self.ask_to_send)
             return
-        self._timer = self.link.loop.call_later(plan.wait_s, self._wait_over)
-        self._ends_ns = time.monotonic_ns() + round(plan.wait_s * 1e9) + _GRAIN_NS
-        self._finish_if_settled()
+        while self._to_send:
+            self._to_send -= 1
+            self.link.ask_to_send(self)
 
-    def _send_one(self) -> None:
+    def send_one(self) -> None:
+        """Send the next echo: the link's turn to send has come."""
+        outcome = self.outcome
+        if self.ended or outcome.send_error is not None:
+            return
         try:
-            seq = self.link.send(self, len(self.seqs), self._maker)
+            self.seqs.append(self.link.send(self, len(self.seqs), self._maker))
         except OSError as exc:
-            self.outcome.send_error = exc
+            self._cannot_send(exc)
             return
-        self.seqs.append(seq)
-        self.outcome.rtts_s.append(None)
+        outcome.rtts_s.append(None)
+        if len(self.seqs) == self.plan.echoes:
+            self._wait()
 
-    def in_time(self, came_ns: int) -> bool:
-        """Say whether a reply that came at a moment of the monotonic clock did so before the wait was over."""
-        return came_ns <= self._ends_ns
+    def _cannot_send(self, exc: OSError) -> None:
+        self.outcome.send_error = exc
+        if self._timer is not None:
+            self._timer.cancel()
+        self._to_send = 0
+        if self._settled < len(self.seqs):
+            self._wait()
+        else:
+            # Whoever asked has not come back from asking yet, or reads others' replies.
+            self.link.loop.call_soon(self._finish)
+
+    def _wait(self) -> None:
+        wait_s = self.plan.wait_s
+        self._grain = self.link.deadlines.add(self.link.loop, self, wait_s)
+        self.ends_ns = time.monotonic_ns() + int(wait_s * 1e9)
 
     def answered(self, index: int, rtt_s: float, source: str, hops: int | None) -> None:
         """Take a reply in."""
@@ -177,37 +199,56 @@ class _Round:
         self._finish_if_settled()
 
     def _finish_if_settled(self) -> None:
-        if self._settled >= self.plan.echoes:
+        if self._settled >= self.plan.echoes or (
+            self.outcome.send_error is not None and self._settled >= len(self.seqs)
+        ):
             self._finish()
 
-    def _wait_over(self) -> None:
+    def expire(self) -> None:
+        """End the round: the wait is over."""
         self.link.read()  # what the kernel holds may have come in time, however late we look: its stamp tells
         self._finish()
 
     def _finish(self) -> None:
-        if not self.ended:
-            self.ended = True
-            lost = None in self.outcome.rtts_s
-            self.outcome.overflowed = lost and self.link.overflowed_since(self._began)
-            if not self.done.done():
-                self.done.set_result(None)
+        ended = self._ended
+        if self.ended or ended is None:
+            return
+        outcome = self.outcome
+        if None in outcome.rtts_s:
+            outcome.overflowed = self.link.overflowed_since(self._began)
+        self.close()
+        if self.link.late:
+            outcome.late = self.link.late.pop(self.plan.to[0], 0)
+        ended(outcome)
+
+    def abandon(self) -> None:
+        """End without an outcome: the socket is closed."""
+        ended = self._ended
+        self.close()
+        if ended is not None:
+            ended(None)
 
     def close(self) -> None:
         """Stop timers and forget the echoes; lost ones are kept a while, to know a late answer."""
+        if self.ended:
+            return
+        self.ended = True
+        self._ended = None
         if self._timer is not None:
             self._timer.cancel()
-        self.ended = True
-        self.done.cancel()
+        self.link.deadlines.drop(self, self._grain)
         self.link.release(self)
 
 
 class _Link:
     """One socket, and every echo that left by it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, flow: Flow) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, flow: Flow, deadlines: Deadlines) -> None:
         self.loop = loop
         self.flow = flow
-        self.rounds: set[_Round] = set()
+        self.deadlines = deadlines
+        self.rounds: set[Round] = set()
+        self._to_send: list[Round] = []  # at the end of this turn, one entry an echo
         self.retired = False
         self.late: dict[str, int] = {}  # address -> late answers nobody was told of yet
         self._sent: dict[int, _Sent] = {}  # by sequence number
@@ -223,7 +264,6 @@ class _Link:
         self._stamping = stamp_both_ways(self._sock)
         self._stamp_number = 0  # of the next packet sent
         self._unstamped: dict[int, _Sent] = {}  # by that number: sent, and the stamp not seen yet
-        self._misses = 0
         self._now_ns = self._wall_ns = 0  # when the reading under way began, by both clocks
         self._unread_bytes = 0  # sent since the last reading: as much may have come back
         self._drops, self._dropped_at = 0, -math.inf  # packets that our receive buffer had no room for, by the kernel
@@ -252,15 +292,28 @@ class _Link:
         if (drops := int(_MEMORY_INFO.unpack(info)[-1])) != self._drops:
             self._drops, self._dropped_at = drops, self.loop.time()
 
-    def send(self, of: _Round, index: int, maker: icmp_packet.EchoMaker) -> int:
+    def ask_to_send(self, of: Round) -> None:
+        """Let a round send its next echo at the end of this turn, together with all others that ask in it."""
+        if not self._to_send:
+            self.loop.call_soon(self._send_all)
+        self._to_send.append(of)
+
+    def _send_all(self) -> None:
+        """Send what was asked for, then take in the stamps of it and what near hosts have answered already."""
+        asking, self._to_send = self._to_send, []
+        for one in asking:
+            if self._unread_bytes > _BURST_BYTES:
+                self.read()
+            one.send_one()
+        self.read()
+
+    def send(self, of: Round, index: int, maker: icmp_packet.EchoMaker) -> int:
         """Send one echo and return its sequence number.
 
         Raises:
             OSError: our own host could not send it.
         """
         self._unread_bytes += of.plan.size_bytes + _KERNEL_BYTES
-        if self._unread_bytes > _BURST_BYTES:
-            self.read()  # many rounds may send within one turn, and near hosts answer at once
         serial = self._next_serial()
         seq = serial & 0xFFFF
         packet = maker.make(serial)
@@ -272,7 +325,9 @@ class _Link:
             del self._sent[seq]
             raise
         if self._stamping:
-            self._expect_stamp(echo)
+            number = echo.number = self._stamp_number
+            self._unstamped[number] = echo
+            self._stamp_number = (number + 1) & 0xFFFFFFFF
         return seq
 
     def _hand_over(self, packet: bytes, to: SocketAddress) -> None:
@@ -289,15 +344,6 @@ class _Link:
             # A ping socket hands an earlier echo's ICMP error to the next call: take it in, then try again.
             self._read_errors()
             self._sock.sendto(packet, to)
-
-    def _expect_stamp(self, echo: _Sent) -> None:
-        """Take the kernel's stamp of the sending just done, or note that it is still to come."""
-        echo.number = self._stamp_number
-        self._unstamped[echo.number] = echo
-        self._stamp_number = (echo.number + 1) & 0xFFFFFFFF
-        if self._misses < _MISSES:
-            self._read_errors(1)
-            self._misses = self._misses + 1 if echo.number in self._unstamped else 0
 
     def _next_serial(self) -> int:
         for _ in range(0x10000):
@@ -351,9 +397,10 @@ class _Link:
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
         rtt_ns = self._rtt_ns(echo, stamp_ns)
-        if in_time := echo.round.in_time(echo.sent_ns + rtt_ns):
-            echo.round.answered(echo.index, rtt_ns / 1e9, source, hops)
-        return in_time
+        if echo.sent_ns + rtt_ns > echo.round.ends_ns:
+            return False
+        echo.round.answered(echo.index, rtt_ns / 1e9, source, hops)
+        return True
 
     def _rtt_ns(self, echo: _Sent, stamp_ns: int | None) -> int:
         """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""
@@ -414,7 +461,7 @@ class _Link:
         if 0 <= stamp_ns - echo.wall_ns < _STAMP_LATEST_NS:
             echo.wall_ns = stamp_ns
 
-    def release(self, of: _Round) -> None:
+    def release(self, of: Round) -> None:
         """Forget a round's echoes that need no more care, and close a retired socket with its last round."""
         self.rounds.discard(of)
         for seq, rtt_s in zip(of.seqs, of.outcome.rtts_s, strict=True):
@@ -442,7 +489,7 @@ class _Link:
         self._ready.close()
         self._sock.close()
         for one in tuple(self.rounds):
-            one.done.cancel()
+            one.abandon()
 
 
 class Engine:
@@ -450,6 +497,28 @@ class Engine:
 
     def __init__(self) -> None:
         self._links: dict[Flow, _Link] = {}
+        self._deadlines = Deadlines()
+
+    def begin(self, flow: Flow, plan: Plan, ended: Ended) -> Round:
+        """Begin a round of echoes; `ended` is told once what became of it, unless the round is closed first.
+
+        Never told within this call. The echoes leave at the end of the loop's turn.
+
+        Raises:
+            ProbeError: LOCAL when no socket can be opened; the text says what to mend.
+        """
+        link = self._link(flow)
+
+        def tell(outcome: Outcome | None) -> None:
+            if outcome is not None and outcome.send_error is not None:
+                # The socket may be bound to an interface or address that has gone; the next round opens a new one.
+                self._retire(link)
+            ended(outcome)
+
+        one = Round(link, plan, tell)
+        link.rounds.add(one)
+        one.ask_to_send()
+        return one
 
     async def round(self, flow: Flow, plan: Plan) -> Outcome:
         """Send a round of echoes and wait for what becomes of them; ends early when all are answered.
@@ -457,19 +526,19 @@ class Engine:
         Raises:
             ProbeError: LOCAL when no socket can be opened; the text says what to mend.
         """
-        link = self._link(flow)
-        one = _Round(link, plan)
-        link.rounds.add(one)
+        done: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        def tell(outcome: Outcome | None) -> None:
+            if outcome is None:
+                done.cancel()
+            elif not done.done():
+                done.set_result(outcome)
+
+        one = self.begin(flow, plan, tell)
         try:
-            one.send_due()
-            await one.done
+            return await done
         finally:
             one.close()
-            if one.outcome.send_error is not None:
-                # The socket may be bound to an interface or address that has gone; the next round opens a new one.
-                self._retire(link)
-        one.outcome.late = link.late.pop(plan.to[0], 0)
-        return one.outcome
 
     def _link(self, flow: Flow) -> _Link:
         loop = asyncio.get_running_loop()
@@ -478,7 +547,7 @@ class Engine:
             found.close()
             found = None
         if found is None:
-            found = self._links[flow] = _Link(loop, flow)
+            found = self._links[flow] = _Link(loop, flow, self._deadlines)
         return found
 
     def _retire(self, link: _Link) -> None:
@@ -493,6 +562,7 @@ class Engine:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._deadlines.close()
 
 
 def _same_address(one: str, other: str) -> bool:

@@ -105,6 +105,17 @@ async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = I
     return usable
 
 
+def written_address(host: str, port: int, family: IpFamily, path: Path | None) -> Address | None:
+    """Return what `resolve` would, for a host that is an address of the wanted family; None when `resolve` has to."""
+    if family is IpFamily.ANY and path and path.source:
+        family = IpFamily.IP6 if ":" in path.source else IpFamily.IP4
+    found = _literal(host)
+    # The number of an interface (`fe80::1%eth0`) may change: looked up each time.
+    if not found or "%" in found[0] or family.socket_family not in (socket.AF_UNSPEC, _family_of(found[0])):
+        return None
+    return Address(_family_of(found[0]), found[0], port)
+
+
 @lru_cache(maxsize=16384)  # the same hosts at every slot; chosen: as many as questions of DNS are kept
 def _literal(host: str) -> Sequence[str]:
     """Return the address that a host is written as, or nothing when it is a name."""
