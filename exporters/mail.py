@@ -79,6 +79,7 @@ class RelayOutcome:
 class _Item:
     """An item on its way through the relays. `open` are the recipients nobody has accepted yet."""
 
+    to: tuple[str, ...]
     open: list[str]
     notes: list[str] = field(default_factory=list)
     refusals: dict[str, tuple[int, str]] = field(default_factory=dict)  # last answer for each open recipient
@@ -90,8 +91,18 @@ def retry_pause_s(attempts: int) -> float:
     return float(min(FIRST_PAUSE_S * 2 ** min(attempts, 16), LONGEST_PAUSE_S))
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A whole message, and who is to get it."""
+
+    message: bytes
+    to: tuple[str, ...]
+
+
 class MailChannel:
     """Sends what the outbox owes by mail."""
+
+    channel = CHANNEL  # whose duties these are
 
     def __init__(
         self,
@@ -107,6 +118,7 @@ class MailChannel:
         self._outbox = outbox
         self._board = board
         self._clock = clock
+        self._waiting = 0
         self._partly: dict[int, list[str]] = {}  # item -> recipients still to be served; others have it already
 
     async def run(self, wake: asyncio.Event) -> None:
@@ -123,7 +135,7 @@ class MailChannel:
         now = self._clock()
         dead: set[int] = set()  # relays not asked again in this pass
         sent = 0
-        while items := await self._outbox.claim(CHANNEL, now, BATCH):
+        while items := await self._outbox.claim(self.channel, now, BATCH):
             for item in items:
                 if not await self._outbox.still_owed(item.id):
                     self._count("withdrawn")
@@ -131,19 +143,21 @@ class MailChannel:
                 sent += await self._deliver(item, dead)
             if len(items) < BATCH:
                 break
-        self._board.outbox_waiting = await self._outbox.waiting(CHANNEL)
+        waiting, before = await self._outbox.waiting(self.channel), self._waiting
+        self._waiting = waiting
+        self._board.outbox_waiting += waiting - before  # other channels have theirs in it
         return sent
 
     async def _deliver(self, item: OutboxItem, dead: set[int]) -> bool:
         try:
-            message = self._message(item)
-            work = _Item(open=list(self._partly.get(item.id, self._plan.to)))
+            letter = await self._letter(item)
+            work = _Item(letter.to, open=list(self._partly.get(item.id, letter.to)))
             for number, relay in enumerate(self._plan.relays):
                 if number in dead:
                     work.temporary = True
                     work.notes.append(f"{relay_name(relay)}: skipped, no answer a moment ago")
                 elif work.open:
-                    await self._try_relay(relay, message, work, dead, number)
+                    await self._try_relay(relay, letter.message, work, dead, number)
         except Exception as exc:  # a message that cannot be written must not hold up the others, nor be lost
             log.exception("mail for outbox item %d could not be prepared", item.id)
             await self._retry(item, one_line(f"{type(exc).__name__}: {exc}"))
@@ -166,7 +180,7 @@ class MailChannel:
 
     async def _settle(self, item: OutboxItem, work: _Item) -> bool:
         """Write down what became of the item; true when somebody got it now or before."""
-        someone_has_it = len(work.open) < len(self._plan.to)
+        someone_has_it = len(work.open) < len(work.to)
         detail = one_line("; ".join((*work.notes, *refusal_notes(work.refusals))), DETAIL_LIMIT)
         if someone_has_it and (not work.open or not self._worth_another_try(item, work)):
             if work.open:
@@ -199,11 +213,12 @@ class MailChannel:
         self._count("retry")
 
     def _count(self, outcome: str, by: int = 1) -> None:
-        key = (CHANNEL, outcome)
+        key = (self.channel, outcome)
         self._board.alerts[key] = self._board.alerts.get(key, 0) + by
 
-    def _message(self, item: OutboxItem) -> bytes:
-        return write_message(item, self._plan, self._site, self._clock(), self._board.chain_head)
+    async def _letter(self, item: OutboxItem) -> Letter:
+        message = write_message(item, self._plan, self._site, self._clock(), self._board.chain_head)
+        return Letter(message, self._plan.to)
 
 
 # Writing a message.

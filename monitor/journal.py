@@ -381,6 +381,16 @@ class Journal:
         """Return the newest incidents, open ones included, newest first."""
         return await self._do(lambda: self._incidents("1", limit))
 
+    async def owe_once(self, duty: Duty, at: datetime, due: datetime) -> bool:
+        """Owe a duty from a moment on, unless one of its name was owed before; return whether it is new.
+
+        Raises:
+            JournalBusyError: nothing was written; try again later.
+        """
+        row, columns = (*self._duty_row(duty, at)[:-1], to_ms(due)), ", ".join(_DUTY_COLUMNS)
+        text = f"INSERT INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608  our own names
+        return await self.transact(lambda db: bool(db.execute(text + " ON CONFLICT DO NOTHING", row).rowcount))
+
     # The outbox, as channels see it.
 
     async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:
