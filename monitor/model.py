@@ -163,6 +163,7 @@ class EventKind(StrEnum):
     UNCONFIRMED = "unconfirmed"  # a suspicion that was told came to nothing
     CORRECTED = "corrected"  # what was told was our own fault
     TEST = "test"
+    REPORT = "report"  # a report by schedule
 
 
 @dataclass(frozen=True, slots=True)
