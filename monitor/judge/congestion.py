@@ -29,9 +29,13 @@ from monitor.judge.episode import (
 from monitor.judge.floor import Floor
 from monitor.judge.loss import ALARM, wilson
 from monitor.judge.recent import Kept, Recent
-from monitor.judge.route import is_flat, keeps_level, middle, never_back, shifted
+from monitor.judge.route import CLEAR_SHARE, NOISY_TIMES, as_narrow, is_flat, keeps_level, middle, never_back, shifted
 
 ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
+CHANCE: Final = 1e-5  # and so many more that a row of them is no chance on a path some of whose packets are always slow
+ANSWERS_ROW_MOST: Final = 120  # but no more than this: four bins of a path that is probed each ten seconds
+QUIET_ANSWERS: Final = 3000  # of how many the share of slow ones is known: older ones fade
+OWN_LOSS_TIMES: Final = 2.0  # loss that is no more than so many times what the path always loses is its own
 HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
 QUIET_PACKETS: Final = 50_000  # about a week at one each ten seconds: older loss fades
 
@@ -52,7 +56,9 @@ class Judge:
         "_quiet_lost",
         "_quiet_sent",
         "_recent",
+        "_row",
         "_run",
+        "_slow",
         "_suspected",
         "_suspected_last",
         "settings",
@@ -76,6 +82,8 @@ class Judge:
         self._suspected: float | None = None
         self._suspected_last = 0.0
         self._quiet_sent = self._quiet_lost = 0
+        self._slow = [0.0, 0.0, 0.0]  # answers in quiet bins, those of them that were slow, slow ones in this bin
+        self._row = ANSWERS_STANDING  # slow packets in a row that are no chance
         self.usable_s = self.unknown_s = 0.0  # time whose delay was, and was not, observed
 
     @property
@@ -132,6 +140,7 @@ class Judge:
         self._answered = at
         if rtt_s > self._line_s:
             run.see(at, rtt_s)
+            self._slow[2] += 1
             return
         if run.count:
             if self._has_stood(run, at):
@@ -164,7 +173,7 @@ class Judge:
         return self._recent.bins[-1] if self._recent.bins else None
 
     def _has_stood(self, run: Run, until: float) -> bool:
-        return run.count >= ANSWERS_STANDING and until - run.since >= self.settings.stand_s
+        return run.count >= self._row and until - run.since >= self.settings.stand_s
 
     def advance(self, now: float, references: Sequence[Standing] = ()) -> list[Saying]:
         """Judge what has been added by `now`: before the packets of a moment to close its bins, and after them.
@@ -188,6 +197,10 @@ class Judge:
     # One bin.
 
     def _take(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
+        yield from self._judge_bin(found, now, references)
+        self._slow[2] = 0.0
+
+    def _judge_bin(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
         if not found.usable:
             self.unknown_s += found.seconds
             self._recent.see(found, math.nan)
@@ -227,11 +240,28 @@ class Judge:
             self._line_s = self._floor.level_s + self.threshold_s
 
     def _quiet_bin(self, found: Bin, queue: float) -> None:
-        self._floor.see_quiet(queue, found.median_s - self._floor.level_s)
+        self._floor.see_quiet(queue, found.median_s - self._floor.level_s, found.p95_s - found.least_s)
         if self._quiet_sent > QUIET_PACKETS:
             self._quiet_sent, self._quiet_lost = self._quiet_sent // 2, self._quiet_lost // 2
         self._quiet_sent += found.sent - found.silent
         self._quiet_lost += found.lost
+        self._count_slow(found.sent - found.silent - found.lost)
+
+    def _count_slow(self, answers: int) -> None:
+        """Learn how many packets of a quiet path are slow, and so how many in a row are no chance."""
+        slow = self._slow
+        if slow[0] > QUIET_ANSWERS:
+            slow[0], slow[1] = slow[0] / 2, slow[1] / 2
+        slow[0] += answers
+        slow[1] += min(slow[2], answers)
+        share = (slow[1] + 1) / (slow[0] + 20)
+        self._row = max(ANSWERS_STANDING, min(ANSWERS_ROW_MOST, math.ceil(math.log(CHANCE) / math.log(share))))
+
+    @property
+    def _loss_least(self) -> float:
+        """Loss that is an event on this path: not what it always loses."""
+        own = self._quiet_lost / self._quiet_sent if self._quiet_sent >= self.settings.loss_packets else 0.0
+        return max(self.settings.loss_least, OWN_LOSS_TIMES * own)
 
     def _near(self, queue: float, references: Sequence[float]) -> bool:
         least = max(self.settings.near_least_s, self.settings.near_share * queue)
@@ -314,9 +344,13 @@ class Judge:
         floor, threshold = self._floor, self.threshold_s
         level = middle([k.least_s for k in kept]) if len(kept) > 1 else 0.0
         rise = level - floor.level_s
-        if rise <= threshold / 2:
-            return
-        flat = keeps_level(kept, rise, floor.noise_s, settings.flat_share)
+        if rise <= max(threshold / 2, current.peak_s / 2):
+            return  # it stood, and has gone or is going: what is left is not what it was
+        # A noisy path looks flat whatever stands on it: there the claim takes longer to make.
+        long = found.end - current.stood_from >= NOISY_TIMES * settings.flat_s
+        clear = floor.spread_s <= CLEAR_SHARE * rise
+        flat = (long or clear) and keeps_level(kept, rise, floor.noise_s if long else 0.0, settings.flat_share)
+        flat = flat and as_narrow(kept, rise, floor)
         away = never_back(current.hours, threshold, settings.flat_share)
         if (flat or away) and shifted(kept, level, floor.level_s, floor):
             current.peak_s = rise
@@ -370,7 +404,7 @@ class Judge:
         return self._recent.loss_window(self.settings.loss_packets, self.settings.stand_s)
 
     def _judge_loss(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
-        current, least = self._open, self.settings.loss_least
+        current, least = self._open, self._loss_least
         if current is None and not found.lost:
             return
         if current is not None and not current.by_loss:
@@ -426,6 +460,7 @@ class Judge:
             "low": self._low,
             "suspected": [self._suspected, self._suspected_last],
             "quiet": [self._quiet_sent, self._quiet_lost],
+            "slow": [*self._slow, self._row],
             "seconds": [self.usable_s, self.unknown_s],
         }
 
@@ -445,6 +480,7 @@ class Judge:
         judge._low = tuple(state["low"]) if state["low"] else None
         judge._suspected, judge._suspected_last = state["suspected"]
         judge._quiet_sent, judge._quiet_lost = state["quiet"]
+        *judge._slow, judge._row = state.get("slow", [*judge._slow, judge._row])
         judge.usable_s, judge.unknown_s = state["seconds"]
         judge._draw_line()
         return judge

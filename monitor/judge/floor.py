@@ -10,12 +10,14 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Final
 
 HOURS: Final = 48  # hourly minima kept: the floor survives a peak night and a whole bad day
 LOW_SHARE: Final = 0.10  # percentile of the hourly minima
 QUIET_BINS: Final = 72  # six hours of quiet bins say how much the minimum moves by itself
 NOISE_LEAST_S: Final = 0.00025  # minima of a quiet path move by 0.25 to 0.5 ms; less is not believed
+DRIFT_SHARE: Final = 0.5  # of the spread of quiet minima that a slow drift may be
 MAD_TO_SIGMA: Final = 1.4826  # median absolute deviation of a normal distribution, in standard deviations
 
 
@@ -34,9 +36,11 @@ class Floor:
         "_hours",
         "_offsets",
         "_quiet",
+        "_spreads",
         "level_s",
         "noise_s",
         "offset_s",
+        "spread_s",
         "usual_s",
     )
 
@@ -48,10 +52,12 @@ class Floor:
         self._current = math.inf
         self._quiet = array("d")  # minimum above the floor, of the last quiet bins
         self._offsets = array("d")  # median above the floor, of the same bins
+        self._spreads = array("d")  # 95th percentile above the minimum, of the same bins
         self.level_s = math.nan
         self.noise_s = NOISE_LEAST_S
         self.usual_s = 0.0  # how far a quiet bin's minimum lies above the floor
         self.offset_s = 0.0  # how far a quiet bin's median lies above the floor
+        self.spread_s = 0.0  # how far its 95th percentile lies above its minimum
 
     @property
     def hours(self) -> int:
@@ -72,18 +78,22 @@ class Floor:
         ordered = sorted([*self._hours, self._current])
         self.level_s = ordered[int(LOW_SHARE * (len(ordered) - 1))]
 
-    def see_quiet(self, queue_s: float, median_s: float) -> None:
-        """Take in how far the minimum and the median of a quiet bin lie above the floor."""
-        quiet, offsets = self._quiet, self._offsets
+    def see_quiet(self, queue_s: float, median_s: float, spread_s: float) -> None:
+        """Take in a quiet bin: how far its minimum and its median lie above the floor, and how wide it is."""
+        quiet, offsets, spreads = self._quiet, self._offsets, self._spreads
         quiet.append(queue_s)
         offsets.append(median_s)
+        spreads.append(spread_s)
         if len(quiet) > QUIET_BINS:
             del quiet[0], offsets[0]
+        del spreads[:-QUIET_BINS]
         ordered = sorted(quiet)
         middle = self.usual_s = _median(ordered)
         spread = _median(sorted([abs(q - middle) for q in ordered]))  # falls, then rises: sorted in a moment
-        self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * spread)
+        steps = _median(sorted([abs(b - a) for a, b in pairwise(quiet)])) / math.sqrt(2) if len(quiet) > 1 else spread
+        self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * min(spread, max(steps, DRIFT_SHARE * spread)))
         self.offset_s = _median(sorted(offsets))
+        self.spread_s = _median(sorted(spreads))
 
     def raised_s(self, median_s: float) -> float:
         """Return how far a bin's median lies above its usual place; NaN stays NaN."""
@@ -106,10 +116,12 @@ class Floor:
             "current": None if math.isinf(self._current) else self._current,
             "quiet": list(self._quiet),
             "offsets": list(self._offsets),
+            "spreads": list(self._spreads),
             "level": None if math.isnan(self.level_s) else self.level_s,
             "noise": self.noise_s,
             "offset": self.offset_s,
             "usual": self.usual_s,
+            "spread": self.spread_s,
         }
 
     @classmethod
@@ -121,5 +133,6 @@ class Floor:
         floor._current = math.inf if state["current"] is None else state["current"]
         floor._quiet, floor._offsets = array("d", state["quiet"]), array("d", state["offsets"])
         floor.level_s = math.nan if state["level"] is None else state["level"]
+        floor._spreads, floor.spread_s = array("d", state.get("spreads", ())), state.get("spread", 0.0)
         floor.noise_s, floor.offset_s, floor.usual_s = state["noise"], state["offset"], state["usual"]
         return floor

@@ -20,9 +20,10 @@ class Kept:
     end: float
     sent: int
     lost: int
-    least_s: float  # NaN, like the next two, when not usable
+    least_s: float  # NaN, like the next three, when not usable
     queue_s: float  # of the minimum above the floor
     median_s: float
+    p95_s: float = math.nan
 
 
 class Recent:
@@ -37,7 +38,7 @@ class Recent:
     def see(self, found: Bin, queue_s: float) -> Kept:
         """Remember a bin and how far its minimum lay above the floor."""
         sent = found.sent - found.silent
-        kept = Kept(found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s)
+        kept = Kept(found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s, found.p95_s)
         self.bins.append(kept)
         return kept
 
@@ -82,7 +83,7 @@ class Recent:
 
     def state(self) -> list[list[float | None]]:
         """Return all that is remembered, as JSON can hold it."""
-        rows = ((k.start, k.end, k.sent, k.lost, k.least_s, k.queue_s, k.median_s) for k in self.bins)
+        rows = ((k.start, k.end, k.sent, k.lost, k.least_s, k.queue_s, k.median_s, k.p95_s) for k in self.bins)
         return [[None if v != v else v for v in row] for row in rows]  # noqa: PLR0124  NaN alone differs from itself
 
     def restore(self, state: Iterable[Iterable[Any]]) -> None:

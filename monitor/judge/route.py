@@ -6,6 +6,7 @@ breathes: in labelled congestion on interdomain links the minima of an hour neve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -18,6 +19,13 @@ HOURS_FLAT: Final = 6  # hourly minima that keep to a level are a route, even wh
 HOURS_NEVER_BACK: Final = 24  # a day whose quietest hours did not come back to the floor
 SHARE_NEVER_BACK: Final = 0.25  # and kept within this share of the rise
 SHIFT_NOISES: Final = 6.0  # or by so many standard deviations of the path's quiet minima
+WIDER_TIMES: Final = 1.15  # as wide as before may packets lie on another route
+WIDER_SHARE: Final = 0.15  # and wider by this share of the shift
+WIDER_NOISES: Final = 3.0
+WIDER_LEAST_S: Final = 0.002  # or by this
+BINS_MANY: Final = 6  # bins whose middle one says how wide they are; of fewer the narrowest does
+CLEAR_SHARE: Final = 0.25  # of the shift, that the quiet path's packets may lie apart for it to be plain to see
+NOISY_TIMES: Final = 3  # a path too noisy to tell in an hour is asked for as many
 IQR_OF_SIGMA: Final = 1.349  # interquartile range of a normal distribution, in standard deviations
 
 
@@ -72,6 +80,23 @@ def shifted(kept: Sequence[Kept], level_s: float, before_s: float, floor: Floor)
     least = level_s - before_s - floor.usual_s
     median = middle([k.median_s for k in kept]) - before_s - floor.offset_s
     return abs(median - least) <= max(SHIFT_SHARE * abs(least), SHIFT_NOISES * floor.noise_s)
+
+
+def as_narrow(kept: Sequence[Kept], shift_s: float, floor: Floor) -> bool:
+    """Whether packets lie about as near to each other as they did: what queues comes late by more and by less."""
+    spreads = sorted(k.p95_s - k.least_s for k in kept if not math.isnan(k.p95_s))
+    if not spreads or not floor.spread_s:
+        return True
+    share = SHIFT_SHARE
+    if all(k.sent > THIN_BIN for k in kept):
+        share = WIDER_SHARE
+        least = middle([k.least_s for k in kept]) - floor.level_s - floor.usual_s
+        median = middle([k.median_s for k in kept]) - floor.level_s - floor.offset_s
+        if abs(median - least) > max(share * abs(shift_s), WIDER_NOISES * floor.noise_s):
+            return False
+    # Three bins of four packets each: one of them may hold a packet that was late by itself, and so may two.
+    found = spreads[len(spreads) // 2] if len(spreads) >= BINS_MANY else spreads[0]
+    return found <= WIDER_TIMES * floor.spread_s + max(share * abs(shift_s), WIDER_LEAST_S)
 
 
 def never_back(hours: Sequence[float], threshold_s: float, share: float) -> bool:
