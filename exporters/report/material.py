@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from config.plan import REFERENCES, EventPlan, Plan, ServiceKind, ServicePlan, Window
+from config.plan import REFERENCES, EventPlan, Plan, ReportKind, ServiceKind, ServicePlan, Window
 from exporters.report.figures import Figures, gather, within
 from monitor.history import History
 from monitor.model import Incident
@@ -44,6 +44,8 @@ class Material:
     incident: Incident | None = None
     dated: datetime | None = None  # the date of the document; None is left to a person
     names: Mapping[str, str] = field(default_factory=dict)  # of services, by id
+    kind: ReportKind | None = None  # of a report by schedule
+    draft: bool = False  # nobody has looked at it yet
 
     @property
     def plan(self) -> Plan:

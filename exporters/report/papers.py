@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from exporters.report import files, incident_report, post_event, windows
+from config.plan import ReportKind
+from exporters.report import files, incident_report, periodic, post_event, windows
 from exporters.report.document import Document
 from exporters.report.figures import as_json
 from exporters.report.material import Material
@@ -17,6 +18,10 @@ from exporters.report.material import Material
 REPORT: Final = "bao-cao"
 INCIDENT: Final = "bao-cao-dot-xuat"
 DRAFT: Final = "du-thao-mau-03"
+PERIODIC: Final[Mapping[ReportKind | None, str]] = {
+    ReportKind.DAILY: "bao-cao-hang-ngay",
+    ReportKind.WEEKLY: "bao-cao-hang-tuan",
+}
 FORMATS: Final = ("csv", "json", "xlsx", "docx", "pdf")
 
 
@@ -37,6 +42,8 @@ def documents(material: Material) -> Mapping[str, Document]:
     """Return the documents of a report by the names of their files, without endings."""
     if material.incident is not None:
         return {INCIDENT: incident_report.build(material), DRAFT: incident_report.form_03(material)}
+    if material.kind is not None and material.kind in PERIODIC:
+        return {PERIODIC[material.kind]: periodic.build(material, material.kind)}
     return {REPORT: post_event.build(material)}
 
 
@@ -66,7 +73,8 @@ def _print(material: Material) -> Mapping[str, bytes]:
 def _book(material: Material) -> Mapping[str, bytes]:
     from exporters.report import xlsx
 
-    return {f"{INCIDENT if material.incident else REPORT}.xlsx": xlsx.write(material)}
+    name = INCIDENT if material.incident else PERIODIC.get(material.kind, REPORT)
+    return {f"{name}.xlsx": xlsx.write(material)}
 
 
 _WRITERS: Final[Mapping[str, Callable[[Material], Mapping[str, bytes]]]] = {

@@ -19,6 +19,7 @@ from monitor.duty import is_own_fault
 from monitor.series import Point
 
 KIND = "Báo cáo"
+DRAFT = "DỰ THẢO – TỰ ĐỘNG LẬP, CHỜ NGƯỜI CÓ THẨM QUYỀN XEM VÀ KÝ"
 
 
 def build(material: Material) -> Document:
@@ -29,9 +30,9 @@ def build(material: Material) -> Document:
     blocks = [
         *_opening(material),
         *_preparation(material),
-        *_results(material, numbers),
-        *_incidents(figures, numbers),
-        *_assessment(figures, numbers),
+        *results(material, numbers),
+        *incidents(figures, numbers),
+        *assessment(figures, numbers),
         *_comparison(material, numbers),
         *_closing(material),
     ]
@@ -43,8 +44,8 @@ def build(material: Material) -> Document:
         signature=letter.signature(plan),
         stamp=figures.period.end,
         addressee=plan.reports.addressee or "",
-        banners=letter.banners(simulated=figures.simulated),
-        annexes=_annexes(figures, numbers),
+        banners=letter.banners(simulated=figures.simulated, draft=DRAFT if material.draft else ""),
+        annexes=annexes(figures, numbers),
         annex_note=letter.annex_note(plan, KIND, material.dated, year),
     )
 
@@ -72,26 +73,29 @@ def _lunar_span(figures: Figures) -> str:
 
 
 def _preparation(material: Material) -> list[Block]:
-    figures = material.figures
+    return [
+        Heading("I. CÔNG TÁC CHỈ ĐẠO, TRIỂN KHAI", 1),
+        Paragraph(words.placeholder("văn bản chỉ đạo; phân công trực lãnh đạo, trực điều hành, trực ca, trực ứng cứu")),
+        scope(material.figures),
+    ]
+
+
+def scope(figures: Figures) -> Paragraph:
+    """Say what was measured, how often, and what may have been missed."""
     plan = figures.plan
     results = sum(r.good + r.bad + r.blind for r in figures.responses.values())
     paths = {t.path.name for t in plan.targets() if t.path}
     by = f", qua các kênh truyền {words.listed(sorted(paths))}" if paths else ""
-    return [
-        Heading("I. CÔNG TÁC CHỈ ĐẠO, TRIỂN KHAI", 1),
-        Paragraph(words.placeholder("văn bản chỉ đạo; phân công trực lãnh đạo, trực điều hành, trực ca, trực ứng cứu")),
-        Paragraph(
-            f"Trạm đo tự động đã thực hiện {words.count(results)} lượt đo đối với {len(plan.services)} hệ thống, "
-            "dịch vụ "
-            f"({len(plan.targets()) - len(plan.references)} phép kiểm tra){by}; đối chiếu với "
-            f"{len(plan.references)} mốc "
-            "tham chiếu để phân biệt sự cố của dịch vụ với sự cố của chính trạm đo. Chu kỳ đo của một hệ thống: "
-            f"{claims.resolution_words(figures)}; gián đoạn ngắn hơn chu kỳ đo có thể không được ghi nhận."
-        ),
-    ]
+    return Paragraph(
+        f"Trạm đo tự động đã thực hiện {words.count(results)} lượt đo đối với {len(plan.services)} hệ thống, dịch vụ "
+        f"({len(plan.targets()) - len(plan.references)} phép kiểm tra){by}; đối chiếu với {len(plan.references)} mốc "
+        "tham chiếu để phân biệt sự cố của dịch vụ với sự cố của chính trạm đo. Chu kỳ đo của một hệ thống: "
+        f"{claims.resolution_words(figures)}; gián đoạn ngắn hơn chu kỳ đo có thể không được ghi nhận."
+    )
 
 
-def _results(material: Material, no: Numbering) -> list[Block]:
+def results(material: Material, no: Numbering) -> list[Block]:
+    """Return the section of what was measured: by groups of services, peaks and carriers."""
     figures = material.figures
     found: list[Block] = [Heading("II. KẾT QUẢ GIÁM SÁT", 1), Heading("1. Đánh giá chung", 2)]
     found += claims.summary(figures)
@@ -190,7 +194,8 @@ def _bars(figures: Figures, no: Numbering) -> Block:
     return charts.carriers(bars, no.chart("So sánh giữa các nhà mạng"))
 
 
-def _incidents(figures: Figures, no: Numbering) -> list[Block]:
+def incidents(figures: Figures, no: Numbering) -> list[Block]:
+    """Return the section of incidents, our own faults and what was taken back."""
     found: list[Block] = [Heading("III. SỰ CỐ VÀ CÔNG TÁC XỬ LÝ", 1)]
     table = tables.incident_table(figures, no)
     if table is None:
@@ -252,7 +257,8 @@ def _rest(count: int) -> list[Block]:
     return [Paragraph(words_of, Style.NOTE)]
 
 
-def _assessment(figures: Figures, no: Numbering) -> list[Block]:
+def assessment(figures: Figures, no: Numbering) -> list[Block]:
+    """Return the section of what may be said of outages, congestion and unobserved time."""
     queues = congestion_claims.blocks(figures, no)  # first: tables are numbered in the order in which they stand
     spans = claims.blind(figures)
     table = tables.blind_table(figures, spans, no)
@@ -296,7 +302,8 @@ def _closing(material: Material) -> list[Block]:
     ]
 
 
-def _annexes(figures: Figures, no: Numbering) -> tuple[Annex, ...]:
+def annexes(figures: Figures, no: Numbering) -> tuple[Annex, ...]:
+    """Return the tables of days and outages, and how everything was measured."""
     first: list[Block] = list(tables.day_tables(figures, no))
     outages = tables.outage_table(figures, no)
     if outages is not None:
