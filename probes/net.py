@@ -21,6 +21,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, fault_of
+from probes.handshake_bound import bounded_handshake
 from probes.resolver import Resolver
 
 if TYPE_CHECKING:
@@ -398,14 +399,16 @@ class Stream:
         """Turn this plain connection into TLS, timed as phase `tls`.
 
         Raises:
-            ProbeError: PROTOCOL when the server sent bytes ahead of the handshake (CVE-2011-0411: injected text).
+            ProbeError: PROTOCOL when the server sent bytes ahead of the handshake (CVE-2011-0411: injected text); TLS
+                when the handshake does not come to its end.
             ssl.SSLError: the handshake failed; ssl.SSLCertVerificationError when only the certificate did.
         """
         # A line already buffered in plain text would be taken for an answer inside TLS.
         if self.reader._buffer:  # type: ignore[attr-defined]
             raise ProbeError(Fault.PROTOCOL, "the server sent plain text after agreeing to start TLS")
         with m.phase("tls"):
-            await self.writer.start_tls(context, server_hostname=server_name, ssl_handshake_timeout=m.timeout_s)
+            async with bounded_handshake(self.writer.transport):
+                await self.writer.start_tls(context, server_hostname=server_name, ssl_handshake_timeout=m.timeout_s)
 
     @property
     def ssl_object(self) -> ssl.SSLObject | None:

@@ -28,6 +28,7 @@ from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls, ser
 T1_S: Final = 0.5  # RFC 3261 section 17.1.1.1: a request by UDP is sent again after this, then doubled
 T2_S: Final = 4.0  # up to this
 BODY_LIMIT: Final = 65536  # bytes behind a provisional answer; chosen: none has a body in practice
+FOREIGN_LIMIT: Final = 100  # messages of a connection that are no answer of ours, empty ones included; chosen
 AGENT: Final = "thongsuot"
 
 _Uri = Annotated[str, Field(min_length=5, max_length=300, pattern=r"^sips?:[^\s<>\"\x00-\x1f\x7f]+$")]
@@ -175,9 +176,16 @@ async def _by_stream(s: Settings, m: Measurement) -> Message:
                 response = await _next(stream)
                 if not request.is_answered_by(response):
                     m.values["foreign_count"] += 1
+                    _bound(m.values["foreign_count"])
                 elif not waiting.take(response):
                     return response
                 m.values["provisional_count"] = waiting.count
+                _bound(waiting.count)
+
+
+def _bound(count: float) -> None:
+    if count > FOREIGN_LIMIT:
+        raise ProbeError(Fault.PROTOCOL, f"more than {FOREIGN_LIMIT} messages came, and none of them a final answer")
 
 
 @contextlib.asynccontextmanager
@@ -196,9 +204,11 @@ async def _next(stream: Stream) -> Message:
     Raises:
         ProbeError: PROTOCOL when it is not SIP's or too long; REFUSED when the server hung up.
     """
-    head = b""
+    head, empty = b"", 0
     try:
         while not head.strip():  # empty lines keep connections alive (RFC 5626 section 3.5.1)
+            empty += 1
+            _bound(empty)
             head = await stream.reader.readuntil(b"\r\n\r\n")
         response = sip_message.parse(head)
         if response.status < 200:  # a request of the server's own, too

@@ -42,6 +42,7 @@ from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls
 
 FIRST_PAUSE_S: Final = 0.5  # RFC 8489 section 6.2.1: RTO, doubled each time
 _TRY_ALTERNATE, _UNAUTHORIZED, _STALE_NONCE = 300, 401, 438
+FOREIGN_LIMIT: Final = 100  # messages of a connection that are no answer of ours; chosen: an honest server sends none
 _STALE_LIMIT: Final = 3  # chosen: nonces that may grow stale in one run
 _Attributes = Sequence[tuple[Attr, bytes]]
 
@@ -151,6 +152,8 @@ class _Connection(_Talk):
             if answer is not None:
                 return answer
             values["foreign_count"] += 1
+            if values["foreign_count"] > FOREIGN_LIMIT:
+                raise ProbeError(Fault.PROTOCOL, f"more than {FOREIGN_LIMIT} messages came that answer nothing of ours")
 
     async def _read(self) -> bytes:
         reader = self._stream.reader

@@ -15,10 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-import os
 import re
-import socket
-import struct
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -28,6 +25,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, mod
 
 from probes.base import Duration, Fault, IpFamily, Measurement, ProbeError, ProbeType, Value, utc_now
 from probes.byte_budget import ByteBudget, Share
+from probes.handshake_bound import received_bytes
 from probes.http_url import URL_LIMIT, Url, parse_url
 from probes.http_wire import ResponseParser, encode_request
 from probes.net import Stream, open_stream
@@ -37,8 +35,6 @@ MARGIN_S: Final = 0.1  # chosen: reading ends this much before the deadline
 CONNECT_S: Final = 1.0  # chosen: least time for a connection and the first word, beside the download itself
 SLACK_BYTES: Final = 1 << 17  # headers, TLS and what is on its way when we hang up, set aside beside the body
 LEAST_BYTES: Final = 100_000  # less than that is over before TCP has found its speed
-_BYTES_RECEIVED_AT: Final = 128  # linux/tcp.h: struct tcp_info, tcpi_bytes_received
-_U64: Final = struct.Struct("=Q")
 
 _SIZE: Final = re.compile(r"(\d{1,6})(kB|MB|GB)")
 _SIZE_UNITS: Final = {"kB": 10**3, "MB": 10**6, "GB": 10**9}
@@ -203,7 +199,7 @@ async def _download(s: Settings, m: Measurement, url: Url, share: Share, ends: f
             with m.phase("transfer"):
                 await fetch.body(s.max_size, min(ends, time.perf_counter() + s.seconds))
         finally:
-            share.used = max(share.used, _received(stream))
+            share.used = max(share.used, received_bytes(stream.writer.transport))
     return fetch.download
 
 
@@ -259,16 +255,6 @@ class _Fetch:
                 raise
             words = f"the server closed the connection in the middle of the body, after {self.download.got} bytes"
             raise ProbeError(Fault.PROTOCOL, words) from exc
-
-
-def _received(stream: Stream) -> int:
-    """Return how many bytes the kernel took in for a connection; 0 where it does not say."""
-    fd = stream.writer.get_extra_info("socket").fileno()
-    if fd < 0:
-        return 0
-    with socket.socket(fileno=os.dup(fd)) as sock:  # the loop's own stand-in has no getsockopt everywhere
-        info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
-    return _U64.unpack_from(info, _BYTES_RECEIVED_AT)[0] if len(info) >= _BYTES_RECEIVED_AT + _U64.size else 0
 
 
 def _judge(s: Settings, m: Measurement, download: _Download) -> None:
