@@ -34,6 +34,7 @@ CONCURRENCY: Final = 1000  # probes under way at once
 FIRST_LOOK_S: Final = 5.0  # a new daemon looks at every check once within this time
 MAX_SLEEP_S: Final = 1.0  # so that a suspended or stalled loop notices soon how much time has passed
 STALL_S: Final = LATE_S  # a loop that wakes later than this stood still: what failed meanwhile proves nothing
+HOUR_SURE_S: Final = 0.5
 _ENDS: Final = tuple(SlotEnd)  # in the order of SlotCount's fields
 _NOT_OBSERVED: Final = frozenset({SlotEnd.SKIPPED, SlotEnd.LOST})
 
@@ -47,7 +48,10 @@ def phase(check: str, every_s: float) -> float:
 
 def next_slot(check: str, every_s: float, after: float) -> float:
     """Return the first slot strictly after a moment of the monotonic clock, in seconds."""
-    start = phase(check, every_s)
+    return _slot_after(phase(check, every_s), every_s, after)
+
+
+def _slot_after(start: float, every_s: float, after: float) -> float:
     k = int((after - start) // every_s) + 1
     slot = start + k * every_s
     # Floating point may give back the slot we are leaving.
@@ -115,12 +119,13 @@ class Scheduler:
         self._tools = tools
         self._cap = concurrency
         self.clock = clock
-        self._heap: list[tuple[float, int, str, bool]] = []  # due, tie-breaker, check, is a recheck
+        self._heap: list[tuple[float, int, _Job, bool]] = []  # due, tie-breaker, check, is a recheck
         self._order = itertools.count()
         self._line: deque[_Job] = deque()  # due, and waiting for a place; each check once
         self._running: set[asyncio.Task[None] | _Run] = set()
         self._counts: dict[tuple[str, datetime], dict[SlotEnd, int]] = {}
-        self._hour = self._next_hour = datetime.min.replace(tzinfo=UTC)  # the last that was asked for
+        self._hour = datetime.min.replace(tzinfo=UTC)  # that of the last slot that ended
+        self._hour_from = self._hour_to = -math.inf  # monotonic: slots between lie in it
         self._nap: asyncio.Future[None] | None = None  # ends when something is due or asked for
         self._stopping = False
         self._wakes_at = math.inf  # when the pacer has to be awake again: past that, the loop stands still
@@ -140,6 +145,7 @@ class Scheduler:
         now = self._now()
         for job in self._jobs.values():
             self._plan_next(job, now)
+            self._enter(job)
             first = phase(job.id, min(job.target.every_s, FIRST_LOOK_S))
             if job.due > now + first + 2.0:
                 self.request(job.id, first)
@@ -209,7 +215,7 @@ class Scheduler:
         if (job.recheck is not None and job.recheck <= due) or job.due <= due:
             return
         job.recheck = due
-        heapq.heappush(self._heap, (due, next(self._order), check, True))
+        heapq.heappush(self._heap, (due, next(self._order), job, True))
         self._rouse()
 
     def take_counts(self) -> list[SlotCount]:
@@ -228,12 +234,15 @@ class Scheduler:
     def _plan_next(self, job: _Job, after: float) -> None:
         """Find the first slot after a moment (a slot, or the start), at the interval that is in force by then."""
         target = job.target
-        job.every_s, job.edge = target.every_s, math.inf
+        every_s = job.every_s = target.every_s
+        job.edge = math.inf
         if target.rates:
             self._plan_by_rates(job, after)
         else:
-            job.due = next_slot(job.id, job.every_s, after)
-        heapq.heappush(self._heap, (job.due, next(self._order), job.id, False))
+            job.due = _slot_after(job.first, every_s, after)
+
+    def _enter(self, job: _Job) -> None:
+        heapq.heappush(self._heap, (job.due, next(self._order), job, False))
 
     def _plan_by_rates(self, job: _Job, after: float) -> None:
         target, moment = job.target, self._wall(after)
@@ -256,7 +265,7 @@ class Scheduler:
         Slots before that one passed while the loop stood still: lost.
         """
         while True:
-            passed = int((min(now, job.edge) - job.due) // job.every_s)
+            passed = int((min(now + TICK_S / 2, job.edge) - job.due) // job.every_s)
             if passed > 0:
                 self._end_slot(job, job.due, SlotEnd.LOST, passed)
                 job.due += passed * job.every_s
@@ -269,20 +278,21 @@ class Scheduler:
     # Starting.
 
     def _start_due(self, now: float) -> None:
-        while self._heap and self._heap[0][0] <= now + TICK_S / 2:
-            due, _, check, is_recheck = heapq.heappop(self._heap)
-            job = self._jobs[check]
+        heap, until = self._heap, now + TICK_S / 2
+        while heap and heap[0][0] <= until:
+            due, _, job, is_recheck = heap[0]
             if is_recheck:
+                heapq.heappop(heap)
                 if job.recheck != due:
                     continue  # asked for anew since, for an earlier moment
                 job.recheck = None
                 # A run under way began before whatever it is that asks, and proves nothing of it.
                 job.again = due
-            elif job.due != due:
-                continue  # planned anew since
             else:
-                self._give_up_waiting(job, SlotEnd.SKIPPED)
+                if job.waiting is not None:
+                    self._give_up_waiting(job, SlotEnd.SKIPPED)
                 job.waiting = self._come_to(job, now)
+                heapq.heapreplace(heap, (job.due, next(self._order), job, False))
             self._line_up(job)
         self._fill_places()
 
@@ -400,22 +410,29 @@ class Scheduler:
             if job.waiting is not None and self._now() - job.waiting > job.every_s / 2:
                 self._give_up_waiting(job, SlotEnd.SKIPPED)  # nearer to the next one than to its own time
             self._line_up(job)
-            self._fill_places()
+            if self._line:
+                self._fill_places()
+            else:
+                self._board.running = len(self._running)
 
     def _end_slot(self, job: _Job, due: float, end: SlotEnd, count: int = 1) -> None:
-        key = (job.id, self._hour_of(self._wall(due)))
+        # Which hour a slot lies in needs no more than this; near its ends the clock is asked.
+        if not self._hour_from <= due < self._hour_to:
+            self._find_hour(due)
+        key = (job.id, self._hour)
         ends = self._counts.get(key)
         if ends is None:
             ends = self._counts[key] = {}
         ends[end] = ends.get(end, 0) + count
         view = self._board.checks[job.id]
         view.slots[end] += count
-        if end in (SlotEnd.SKIPPED, SlotEnd.LOST):
+        if end in _NOT_OBSERVED:
             view.recent.extend([False] * min(count, 60))
 
-    def _hour_of(self, moment: datetime) -> datetime:
-        """Return the hour, in UTC, that a moment lies in; nearly always the same one as before."""
-        if not self._hour <= moment < self._next_hour:
-            self._hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-            self._next_hour = self._hour + timedelta(hours=1)
-        return self._hour
+    def _find_hour(self, due: float) -> None:
+        """Find the hour, in UTC, that a moment of the monotonic clock lies in, and for how long that is sure."""
+        moment = self._wall(due)
+        self._hour = moment.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        began = due - (moment - self._hour).total_seconds()
+        # Asked again soon: the wall clock may be set.
+        self._hour_from, self._hour_to = max(began, due - HOUR_SURE_S), min(began + 3600.0, due + HOUR_SURE_S)
