@@ -32,6 +32,8 @@ from probes.base import Path as Uplink
 from probes.base import ProbeSettings, ProbeType, Reading, Tools, measure, utc_now
 from thongsuot import daemon, import_blackbox, once, reports
 from thongsuot.daemon import DaemonInfo, StartError
+from thongsuot.drill_command import HELP as DRILL_HELP
+from thongsuot.drill_command import drill_command
 from thongsuot.replay_commands import replay_app, simulate_app
 
 T = TypeVar("T")
@@ -51,6 +53,7 @@ alerts_app = typer.Typer(no_args_is_help=True, help="Messages to the people on d
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(replay_app, name="replay")
 app.add_typer(simulate_app, name="simulate")
+app.command(name="drill", help=DRILL_HELP)(drill_command)
 import_app = typer.Typer(no_args_is_help=True, help="From another tool's files to a province file.")
 app.add_typer(import_app, name="import")
 

@@ -36,6 +36,7 @@ class Zones:
         """Args: texts: (origin, zone file). recursive: say that recursion is available, as a resolver does."""
         self._zones = [dns.zone.from_text(text, origin=origin, relativize=False) for origin, text in texts]
         self._recursive = recursive
+        self.silent = False  # queries are taken and never answered, as by a server behind a broken link
 
     def answer(self, query: dns.message.Message) -> dns.message.Message:
         """Return the response to a query."""
@@ -64,6 +65,8 @@ class Zones:
 
     def reply(self, wire: bytes, *, udp: bool) -> bytes | None:
         """Return the response to a query as it goes on the wire; None when there is nothing sensible to say."""
+        if self.silent:
+            return None
         try:
             query = dns.message.from_wire(wire)
         except dns.exception.DNSException:

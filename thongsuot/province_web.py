@@ -23,7 +23,7 @@ PROVINCE: Final = "tỉnh Sông Xuân"
 class Trouble:
     """How a site misbehaves."""
 
-    status: int = 503
+    status: int | None = 503  # None: every page as usual, only late
     delay_s: float = 1.5  # before every answer
 
 
@@ -58,6 +58,7 @@ class Site:
         """Answer one request."""
         if (trouble := self.trouble) is not None:
             await asyncio.sleep(trouble.delay_s)
+        if trouble is not None and trouble.status is not None:
             page = Page("Hệ thống đang quá tải", "<p>Xin vui lòng thử lại sau ít phút.</p>")
             return web.Response(
                 status=trouble.status, text=page.html(), content_type="text/html", headers={"Retry-After": "30"}

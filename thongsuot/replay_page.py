@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.text import Text
 from config.plan import Language
 from exporters import text, text_replay
 from exporters.text_mail import compose
-from monitor.availability import Account
+from monitor.availability import Account, percent_digits
 from monitor.model import Incident, State
 from monitor.words import Told
 from thongsuot import replay_differences as differences
@@ -20,6 +21,8 @@ from thongsuot.replay_differences import Mark, Pair
 from thongsuot.replay_journal import Outcome, Side
 
 _NAMES_SHOWN = 8
+_WIDE = 140
+_MARKS = re.compile(r"^(\[[^]]*\])+ ")  # before every subject; on this page they say nothing
 _COLOURS = {Mark.NOW_ONLY: "yellow", Mark.THEN_ONLY: "magenta", Mark.LATER: "red", Mark.EARLIER: "green"}
 
 
@@ -92,7 +95,7 @@ def _subject(outcome: Outcome, word: Told) -> str:
 
 def show(outcome: Outcome, lang: Language, console: Console | None = None) -> None:
     """Print the tables for people, on standard output."""
-    console = console or Console()
+    console = console or _console()
     zone, window = outcome.plan.site.timezone, outcome.window
 
     def say(key: str, **values: object) -> None:
@@ -125,17 +128,22 @@ def show(outcome: Outcome, lang: Language, console: Console | None = None) -> No
     _limits(outcome, lang, console)
 
 
+def _console() -> Console:
+    console = Console()
+    # Into a file or a pipe there is no width to keep to; tables squeezed into 80 columns are hard to read.
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
 def _words(outcome: Outcome, lang: Language) -> Table:
     keys = ("when-now", "when-then", "difference", "letter")
-    table = Table(
-        *(Column(text_replay.label(k, lang), overflow="fold") for k in keys), title=text_replay.label("words", lang)
-    )
+    columns = (Column(text_replay.label(k, lang), overflow="fold", no_wrap=k in keys[:2]) for k in keys)
+    table = Table(*columns, title=text_replay.label("words", lang))
     for pair in outcome.pairs:
         table.add_row(
             _when(outcome, pair.now),
             _when(outcome, pair.then),
             Text(_difference(pair, lang), style=_COLOURS.get(pair.mark, "")),
-            Text(_subject(outcome, pair.word)),
+            Text(_MARKS.sub("", _subject(outcome, pair.word))),
         )
     return table
 
@@ -158,11 +166,13 @@ def _services(outcome: Outcome, lang: Language) -> Table:
     table = Table(
         *(Column(text_replay.label(k, lang), overflow="fold") for k in keys), title=text_replay.label("services", lang)
     )
+    length_s = (outcome.window.end - outcome.window.start).total_seconds()
     for service in outcome.plan.services:
         now, then = outcome.now.accounts[service.id], outcome.then.accounts[service.id]
+        digits = percent_digits(max(t.every_s for t in service.targets), length_s)
         states = (State.DOWN, State.CONGESTED, State.DEGRADED, State.UNKNOWN)
         shown = [
-            (_share(now, lang), _share(then, lang)),
+            (_share(now, lang, digits), _share(then, lang, digits)),
             *((_span(now.seconds[s], lang), _span(then.seconds[s], lang)) for s in states),
             (_count(outcome.now, service.id), _count(outcome.then, service.id)),
         ]
@@ -174,9 +184,9 @@ def _both(now: str, then: str, lang: Language) -> str:
     return now if now == then else text_replay.label("now-then", lang, now=now, then=then)
 
 
-def _share(account: Account, lang: Language) -> str:
+def _share(account: Account, lang: Language, digits: int) -> str:
     value = account.share.value
-    return "–" if value is None else text.percent_words(value, lang, 3)
+    return "–" if value is None else text.percent_words(value, lang, digits)
 
 
 def _span(seconds: float, lang: Language) -> str:
