@@ -7,14 +7,14 @@ No background is set but behind the headline, so that it reads in light and dark
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from config.plan import Language, SitePlan
-from exporters import text, text_cause, text_suspicion
+from config.plan import SitePlan
+from exporters import text, text_cause, text_route, text_suspicion
+from exporters.letter_layout import Draft, Part, as_html, as_text
 from exporters.text import Words, pick
 from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
 from probes.base import one_line
@@ -24,14 +24,6 @@ LATE_S: Final = 120.0  # chosen: retries of two minutes are ordinary, greylistin
 EVIDENCE_LIMIT: Final = 20  # lines of evidence in one letter; chosen: more is read on the page
 NAMES_LIMIT: Final = 40  # services hit, in one letter
 
-_COLOURS: Final = {  # behind the headline, white on it; contrast at least 4.5 : 1
-    State.DOWN: "#b3261e",
-    State.CONGESTED: "#7a3fa0",
-    State.DEGRADED: "#8a5a00",
-    State.UNKNOWN: "#50606e",
-    State.UP: "#1b6e3c",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Letter:
@@ -40,27 +32,6 @@ class Letter:
     subject: str  # one line
     text: str
     html: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A titled block: label and value pairs, or plain lines; a line may have a technical note below it."""
-
-    title: str
-    rows: tuple[tuple[str, str], ...] = ()
-    lines: tuple[tuple[str, str], ...] = ()  # (line, technical note)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    """A letter before it is laid out as text and as HTML."""
-
-    headline: str
-    state: State
-    lead: str
-    parts: tuple[_Part, ...]
-    link: str
-    foot: str
 
 
 def compose(
@@ -82,7 +53,7 @@ def compose(
         chain_head: `number:sha256` of the evidence's newest line: whoever keeps the letter can prove what stood then.
     """
     writer = _Writer(notice, site, to)
-    draft = _Draft(
+    draft = Draft(
         headline=writer.headline(),
         state=writer.colour(),
         lead=f"{writer.lead()}{writer.late(sent_at)}",
@@ -91,7 +62,7 @@ def compose(
         foot=writer.foot(chain_head),
     )
     subject = f"{MARK}[{text.short_site(notice.site_name or site.name)}] {writer.subject()}"
-    return Letter(one_line(subject), _as_text(draft, site.language), _as_html(draft, site.language))
+    return Letter(one_line(subject), as_text(draft, site.language), as_html(draft, site.language))
 
 
 def _safe_link(url: str | None) -> str:
@@ -240,17 +211,18 @@ class _Writer:
 
     # The blocks below the lead.
 
-    def parts(self) -> tuple[_Part, ...]:
-        people = _Part(self.say("Người nhận thư này", "Who gets this"), lines=_plain(self.to))
+    def parts(self) -> tuple[Part, ...]:
+        people = Part(self.say("Người nhận thư này", "Who gets this"), lines=_plain(self.to))
         if self.n.kind is EventKind.TEST:
-            return (_Part("", rows=self._when()), people)
+            return (Part("", rows=self._when()), people)
         if self.suspicion:
             blocks = text_suspicion.blocks(self.n, self.tz, self.lang)
-            return (*(_Part(title, rows, lines) for title, rows, lines in blocks), people)
+            return (*(Part(title, rows, lines) for title, rows, lines in blocks), people)
         return (
-            _Part("", rows=self._when()),
+            Part("", rows=self._when()),
             self._retracted(),
             self._why(),
+            self._way(),
             self._members(),
             self._evidence(),
             self._blame(),
@@ -258,11 +230,11 @@ class _Writer:
             people,
         )
 
-    def _retracted(self) -> _Part:
+    def _retracted(self) -> Part:
         """List what was told and is not so, each with when it was told."""
         lines = [text.retracted_sentence(w, self.n.at, self.tz, self.lang) for w in self.n.retracted[:NAMES_LIMIT]]
         more = self._more(len(self.n.retracted) - NAMES_LIMIT)
-        return _Part(self.say("Tin đã gửi không đúng", "What was told and is not so"), lines=_plain(lines) + more)
+        return Part(self.say("Tin đã gửi không đúng", "What was told and is not so"), lines=_plain(lines) + more)
 
     def _when(self) -> tuple[tuple[str, str], ...]:
         at, since = text.local_time(self.n.at, self.tz), text.local_time(self.n.since, self.tz)
@@ -312,14 +284,23 @@ class _Writer:
             return ""
         return self.say("trước khi bắt đầu theo dõi; muộn nhất ", "before it was watched; no later than ")
 
-    def _why(self) -> _Part:
+    def _why(self) -> Part:
         """Say why several services fail, or one by one path only."""
         if self.n.why is None:
-            return _Part("")
+            return Part("")
         sentence = text_cause.why_sentence(self.n.why, self.n.why_name, self.lang)
-        return _Part(self.say("Nguyên nhân", "Cause"), lines=_plain([sentence]))
+        return Part(self.say("Nguyên nhân", "Cause"), lines=_plain([sentence]))
 
-    def _members(self) -> _Part:
+    def _way(self) -> Part:
+        """Say how far packets got while it lasted."""
+        if self.n.way is None:
+            return Part("")
+        when = f"{text.local_time(self.n.way.at, self.tz)}, {text_route.moment_word(self.n.way.moment, self.lang)}"
+        sentence = text_route.way_sentence(self.n.way, self.tz, self.lang)
+        line = one_line(f"{sentence} ({when})", 400), one_line(text_route.hops_line(self.n.way), 400)
+        return Part(self.say("Đường đi", "The way there"), lines=(line,))
+
+    def _members(self) -> Part:
         still = set(self.n.still)
         ended = self.n.kind is EventKind.RECOVERED
         lines = [
@@ -329,11 +310,11 @@ class _Writer:
             for name in self.n.members[:NAMES_LIMIT]
         ]
         more = self._more(len(self.n.members) - NAMES_LIMIT)
-        return _Part(self.say("Các dịch vụ trong sự cố này", "Services in this incident"), lines=_plain(lines) + more)
+        return Part(self.say("Các dịch vụ trong sự cố này", "Services in this incident"), lines=_plain(lines) + more)
 
-    def _evidence(self) -> _Part:
+    def _evidence(self) -> Part:
         shown = tuple(self._evidence_line(e) for e in self.n.evidence[:EVIDENCE_LIMIT])
-        return _Part(
+        return Part(
             self.say("Căn cứ: kết quả đo", "How we know: what the checks said"),
             lines=shown + self._more(len(self.n.evidence) - EVIDENCE_LIMIT),
         )
@@ -347,7 +328,7 @@ class _Writer:
             when = text.local_time(e.at, self.tz)
         return f"{when}  {one_line(e.check)}{kind}: {state}, {why}", one_line(e.detail)
 
-    def _blame(self) -> _Part:
+    def _blame(self) -> Part:
         title = self.say("Lỗi ở phía nào: trạm đo hay dịch vụ?", "Us or them?")
         lines: list[str] = []
         if self.own:
@@ -355,14 +336,14 @@ class _Writer:
                 over = self.n.kind is EventKind.PASSED  # how the references stand now says nothing of it
                 lines += [text.own_fault_sentence(self.n.cause, self.lang), "" if over else self._references()]
                 lines.append(pick(_own_advice(self.n.cause), self.lang))
-            return _Part(title, lines=_plain([line for line in lines if line]))
+            return Part(title, lines=_plain([line for line in lines if line]))
         if self.n.cause:
             lines.append(text.cause_sentence(self.n.cause, self.lang))
         if self.n.kind is not EventKind.RECOVERED:
             lines.append(text.blame_sentence(self.n.references_good, self.n.references_bad, self.lang))
         if self.n.flapping:
             lines.append(pick(_FLAPPING, self.lang))
-        return _Part(title, lines=_plain(lines))
+        return Part(title, lines=_plain(lines))
 
     def _references(self) -> str:
         good, bad = self.n.references_good, self.n.references_bad
@@ -372,17 +353,15 @@ class _Writer:
             f"Mốc tham chiếu: {good} mốc thông, {bad} mốc không trả lời.", f"References: {good} answer, {bad} do not."
         )
 
-    def _affected(self) -> _Part:
+    def _affected(self) -> Part:
         if self.own:
             title = self.say("Dịch vụ không đo được", "Services not observed")
         else:
             title = self.say("Dịch vụ khác cùng bị ảnh hưởng", "Other services hit")
         if not self.n.affected:
             none = () if self.own or self.n.kind is EventKind.RECOVERED else (self.say("Không có.", "None."),)
-            return _Part(title, lines=_plain(none))
-        return _Part(
-            title, lines=_plain(self.n.affected[:NAMES_LIMIT]) + self._more(len(self.n.affected) - NAMES_LIMIT)
-        )
+            return Part(title, lines=_plain(none))
+        return Part(title, lines=_plain(self.n.affected[:NAMES_LIMIT]) + self._more(len(self.n.affected) - NAMES_LIMIT))
 
     def _more(self, count: int) -> tuple[tuple[str, str], ...]:
         line = self.say(f"… và {count} mục nữa, xem trên trang theo dõi.", f"… and {count} more, see the page.")
@@ -429,70 +408,3 @@ def _own_advice(cause: str) -> Words:
 
 def _plain(lines: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((one_line(line, 400), "") for line in lines)
-
-
-# Layout. Both take the same draft, so neither can say what the other does not.
-
-
-def _as_text(draft: _Draft, lang: Language) -> str:
-    out = [draft.headline, "=" * min(len(draft.headline), 72), "", draft.lead]
-    for part in draft.parts:
-        out.append("")
-        if part.title:
-            out.append(part.title.upper())
-        width = max((len(label) for label, _ in part.rows), default=0)
-        out += [f"{label + ':':<{width + 1}} {value}" for label, value in part.rows]
-        for line, note in part.lines:
-            out.append(f"- {line}")
-            if note:
-                out.append(f"    {pick(_TECHNICAL, lang)}: {note}")
-    if draft.link:
-        out += ["", f"{pick(_PAGE, lang)}: {draft.link}"]
-    out += ["", "-- ", draft.foot, ""]
-    return "\n".join(out)
-
-
-_TECHNICAL: Final[Words] = ("chi tiết kỹ thuật", "technical detail")
-_PAGE: Final[Words] = ("Trang theo dõi trực tiếp", "Live page")
-
-_BODY_STYLE = "margin:0;padding:12px;font-family:Arial,'Helvetica Neue',sans-serif;font-size:16px;line-height:1.5"
-_BOX_STYLE = "max-width:640px;margin:0 auto"
-_HEAD_STYLE = "padding:14px 16px;border-radius:6px;color:#ffffff;font-size:20px;font-weight:bold;line-height:1.3"
-_TITLE_STYLE = "margin:22px 0 6px;font-size:16px;font-weight:bold"
-_LABEL_STYLE = (
-    "padding:3px 14px 3px 0;opacity:0.75;white-space:nowrap;vertical-align:top;text-align:left;font-weight:normal"
-)
-_LINE_STYLE = "margin:0;padding:6px 0;border-top:1px solid rgba(128,128,128,0.35)"
-_NOTE_STYLE = "font-family:Consolas,'Courier New',monospace;font-size:13px;opacity:0.75;word-break:break-word"
-_FOOT_STYLE = "margin:24px 0 0;font-size:13px;opacity:0.75;white-space:pre-line;word-break:break-word"
-
-
-def _as_html(draft: _Draft, lang: Language) -> str:
-    esc = html.escape
-    head = f"{_HEAD_STYLE};background-color:{_COLOURS[draft.state]}"
-    out = [
-        f'<!DOCTYPE html>\n<html lang="{lang.value}"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark"><meta name="supported-color-schemes" content="light dark">'
-        f'<title>{esc(draft.headline)}</title></head>\n<body style="{esc(_BODY_STYLE)}"><div style="{_BOX_STYLE}">',
-        f'<div style="{head}">{esc(draft.headline)}</div>',
-        f'<p style="margin:16px 0 12px;font-size:17px">{esc(draft.lead)}</p>',
-    ]
-    for part in draft.parts:
-        if part.title:
-            out.append(f'<h2 style="{_TITLE_STYLE}">{esc(part.title)}</h2>')
-        if part.rows:
-            cells = "".join(
-                f'<tr><th scope="row" style="{_LABEL_STYLE}">{esc(label)}</th>'
-                f'<td style="padding:3px 0">{esc(value)}</td></tr>'
-                for label, value in part.rows
-            )
-            out.append(f'<table style="border-collapse:collapse;font-size:16px">{cells}</table>')
-        for line, note in part.lines:
-            small = f'<br><span style="{esc(_NOTE_STYLE)}">{esc(note)}</span>' if note else ""
-            out.append(f'<p style="{_LINE_STYLE}">{esc(line)}{small}</p>')
-    if draft.link:
-        url, words = esc(draft.link), esc(pick(_PAGE, lang))
-        out.append(f'<p style="margin:20px 0 0">{words}: <a href="{url}" style="word-break:break-all">{url}</a></p>')
-    out.append(f'<p style="{_FOOT_STYLE}">{esc(draft.foot)}</p>\n</div></body></html>\n')
-    return "\n".join(out)

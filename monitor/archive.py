@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 READERS = 2  # files read at a time: most of the work is outside of the interpreter
 _HOUR_MS = 3_600_000
-_TABLES = {"run": "runs", "clock": "clock", "change": "changes", "gap": "gaps", "incident": "incidents"}
+_TABLES = {"run": "runs", "clock": "clock", "change": "changes", "gap": "gaps"}
+_TABLES |= {"incident": "incidents", "trace": "traces"}
 
 
 class Archive:

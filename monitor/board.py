@@ -12,6 +12,7 @@ from datetime import datetime
 
 from config.plan import Plan, ServicePlan, Target
 from monitor.model import Incident, Result, SlotEnd, State
+from monitor.traced import RouteTrace
 from probes.own_clock import ClockState
 
 LATENESS_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -81,6 +82,7 @@ class Board:
     services: dict[str, ServiceView] = field(default_factory=dict)
     open_incidents: dict[int, Incident] = field(default_factory=dict)
     closed_incidents: deque[Incident] = field(default_factory=lambda: deque(maxlen=CLOSED_INCIDENTS_KEPT))
+    traces: dict[int, list[RouteTrace]] = field(default_factory=dict)  # of the incidents that are shown, oldest first
     own_fault: str = ""  # "" while we can see; near | far | local | resolver | descriptors | sockets otherwise
     own_fault_since: datetime | None = None
     lateness: Histogram = field(default_factory=lambda: Histogram(LATENESS_BUCKETS_S))

@@ -399,6 +399,7 @@ _TABLES: Final = (
         ("subject", "began_ms", "ended_ms", "state", "detail"),
         open="ended_ms IS NULL OR ended_ms >= :settled",
     ),
+    _Table("traces", "trace", ("check_name", "at_ms", "", "moment", "detail")),
     _Table(
         "outbox",
         "alert",

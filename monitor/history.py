@@ -25,6 +25,7 @@ from monitor.journal import FILE_NAME, JournalError, migrations
 from monitor.model import Change, Gap, Incident, Result, SlotCount
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
+from monitor.traced import RouteTrace, traces_from
 from monitor.words import Told, read_words
 
 if TYPE_CHECKING:
@@ -123,6 +124,14 @@ class History:
             (self._site, to_ms(period.end), to_ms(period.start)),
         )
         return [incident_from_row(row) for row in rows]
+
+    def traces(self, period: Window) -> Sequence[RouteTrace]:
+        """Return the ways that were traced within a period, oldest first."""
+        rows = self._rows(
+            "SELECT body FROM traces WHERE site = ? AND at_ms >= ? AND at_ms < ? ORDER BY at_ms, id",
+            (self._site, to_ms(period.start), to_ms(period.end)),
+        )
+        return traces_from(rows)
 
     def slots(self, period: Window) -> Mapping[str, SlotCount]:
         """Return the ledger by check, summed over the hours that a period touches."""

@@ -10,6 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from config.plan import ServiceKind
+from monitor.traced import RouteTrace
 from probes.base import BLIND_FAULTS, Reading
 
 SUSPECT = "suspect"  # in evidence: failing, and not yet believed
@@ -218,6 +219,7 @@ class Notice:
     why_name: str = ""  # of its subject, for people
     members: tuple[str, ...] = ()  # names of the services hit by it, back or not
     still: tuple[str, ...] = ()  # names of those that are not back
+    way: RouteTrace | None = None  # how far packets got, when that was traced
     retracted: tuple[Retracted, ...] = ()  # of a correction: what was told wrongly
 
 

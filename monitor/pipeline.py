@@ -26,6 +26,7 @@ from monitor.own_watch import Kind, Lapse, OwnWatch
 from monitor.queues import Queue, began_at, ended_at, sentence
 from monitor.scene import LiveScene
 from monitor.suspicion import Suspicions
+from monitor.tracing import with_ways
 from monitor.track import Track, sample_of
 from monitor.withdrawal import WITHDRAWN
 from probes.base import utc_now
@@ -181,6 +182,7 @@ class Pipeline:
             self._taken_back.clear()
         self._duty.review(self._scene, now, batch)
         self._suspicions.review(self._scene.references_standing(), now, batch)
+        batch.duties = with_ways(batch.duties, self._board.traces, self._board.open_incidents.values())
         loop_time = asyncio.get_running_loop().time()
         if loop_time - self._slots_written >= SLOTS_EVERY_S:
             self._slots_written = loop_time

@@ -25,7 +25,9 @@ from config.plan import Plan
 from exporters import metrics
 from exporters.blackbox import Probing
 from exporters.mail import MailChannel
+from exporters.report_mail import ReportChannel
 from exporters.web.app import build_app, requests_log
+from monitor.agenda import Agenda
 from monitor.board import Board
 from monitor.journal import Journal, JournalBusyError, JournalError
 from monitor.model import Result
@@ -33,6 +35,7 @@ from monitor.own_watch import OwnWatch
 from monitor.pipeline import Pipeline
 from monitor.scheduler import CONCURRENCY, Scheduler
 from monitor.sealer import Sealer
+from monitor.tracing import Tracer
 from probes import heartbeat
 from probes.approved_pages import ApprovedPages
 from probes.base import Tools, utc_now
@@ -40,6 +43,7 @@ from probes.byte_budget import ByteBudget
 from probes.heartbeat_ledger import Heartbeats
 from probes.mailflow_ledger import MailLedger
 from thongsuot.notify import keep_alive, notify
+from thongsuot.report_process import make as make_report
 
 log = logging.getLogger(__name__)
 
@@ -341,8 +345,14 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     others: list[asyncio.Task[None]] = [_task(_sign_of_life(parts), "watchdog")]
     others.append(_task(parts.own_watch.run(), "own watch"))
     others.append(_task(Sealer(parts.plan, parts.journal, parts.board).run(), "sealer"))
+    others.append(_task(Tracer(parts.board, parts.journal, parts.tools).run(), "tracer"))
     if parts.mail is not None:
         others.append(_task(parts.mail.run(parts.wake), "mail"))
+    if parts.plan.schedules:
+        owed = asyncio.Event()
+        reports = ReportChannel(parts.plan, parts.journal, parts.board, make_report)
+        others.append(_task(Agenda(parts.plan, parts.journal, owed.set).run(), "agenda"))
+        others.append(_task(reports.run(owed), "reports"))
     signal_wait = asyncio.create_task(signals.next_plan(parts.board), name="signals")
     everything: list[asyncio.Task[None] | asyncio.Task[Plan | None]] = [pacer, judge, *others, signal_wait]
     try:

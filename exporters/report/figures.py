@@ -21,6 +21,7 @@ from monitor.availability import Account, Outage, Segment
 from monitor.duty import is_own_fault
 from monitor.history import History, Responses
 from monitor.model import SIMULATED, Gap, Incident, SlotCount, State
+from monitor.traced import RouteTrace
 
 PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
 RATIO_DIGITS: Final = 6  # more would claim to know fractions of a second in a month
@@ -64,6 +65,7 @@ class Figures:
     known_until: datetime | None = None  # the last sign of life
     simulated: bool = False  # a run of the period was a drill or an example
     congestion: CongestionFigures | None = None  # None: nobody has judged
+    traces: Sequence[RouteTrace] = ()  # the ways to what failed, traced within the period
 
     def rounds(self, service: ServicePlan, window: Window | None = None) -> int:
         """Return how often a service was looked at: the fewest results that any of its checks has.
@@ -102,6 +104,7 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
         known_until,
         any(SIMULATED in r.version for r in runs if r.started < period.end and r.alive > period.start),
         assess(plan, history, period),
+        traces=history.traces(period),
     )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from config.plan import Plan, ServiceKind, ServicePlan, Window
 from exporters import text_report as words
+from exporters import text_route
 from exporters.report import charts, letter, tables
 from exporters.report.charts import Axis, Curve, Strip
 from exporters.report.congestion import main_check
@@ -20,6 +21,7 @@ from exporters.text import blame_sentence, duration_words, fault_phrase, state_w
 from monitor.groups import is_group
 from monitor.model import Incident, State
 
+WAYS = 12  # traces in the table: three an incident, of at most four services
 DRAFT_BANNER = (
     "DỰ THẢO DO PHẦN MỀM ĐIỀN SẴN – NGƯỜI CÓ THẨM QUYỀN QUYẾT ĐỊNH ĐÂY CÓ PHẢI LÀ SỰ CỐ AN TOÀN THÔNG TIN MẠNG HAY "
     "KHÔNG, "
@@ -61,6 +63,7 @@ def build(material: Material) -> Document:
         *_course(figures, incident, numbers),
         _strip(material, incident, numbers),
         *_curve(material, incident, numbers),
+        *_ways(figures, incident, numbers),
         Heading("II. NGUYÊN NHÂN, PHẠM VI ẢNH HƯỞNG", 1),
         Paragraph(f"{tables.incident_cause(figures, incident).rstrip('.')}.", bold="Hiện tượng đo được:"),
         Paragraph(_whose(figures, incident)),
@@ -147,6 +150,25 @@ def _curve(material: Material, incident: Incident, numbers: Numbering) -> list[B
     axis = Axis(material.figures.period, material.plan.site.timezone, material.figures.peaks)
     caption = f"Thời gian đáp ứng, mỗi điểm là {duration_words(material.step.total_seconds())}"
     return [charts.response(curves[:6], axis, material.step, numbers.chart(caption))]
+
+
+def _ways(figures: Figures, incident: Incident, numbers: Numbering) -> list[Block]:
+    """Return how far packets got: when it began, some minutes later, when it was over; hop by hop."""
+    members = {incident.id} | {i.id for i in figures.incidents if i.parent == incident.id}
+    found = [t for t in figures.traces if t.incident in members][:WAYS]
+    if not found:
+        return []
+    zone = figures.plan.site.timezone
+    columns = (Column("Lúc", 0.22), Column("Kết quả", 0.40), Column("Từng trạm", 0.38))
+    rows = tuple(
+        (
+            f"{words.brief(t.at, zone)}, {text_route.moment_word(t.moment)}",
+            text_route.way_sentence(t, zone),
+            text_route.hops_line(t) or words.DASH,
+        )
+        for t in found
+    )
+    return [Table(numbers.table("Đường đi tới nơi bị sự cố, dò từ trạm đo"), columns, rows)]
 
 
 def _whose(figures: Figures, incident: Incident) -> str:

@@ -12,12 +12,13 @@ from statistics import median
 from typing import Final
 
 from config.plan import Language
-from exporters import text
+from exporters import text, text_route
 from exporters.text_page import label
 from exporters.web import status
 from exporters.web.markup import Html, document, join, tag
 from monitor.board import Board, CheckView, ServiceView
 from monitor.model import Incident, Result, State
+from monitor.traced import RouteTrace
 
 CHECKS_SHOWN: Final = 30  # rows in one service; chosen: the worst come first, the API has them all
 REASONS_SHOWN: Final = 3  # checks named on a card
@@ -312,8 +313,14 @@ class _Page:
             span,
             tag("span", f"#{it.id}", f" · {parent}" if parent else "", class_="facts"),
             self._incident_detail(it),
+            *(self._way(t) for t in self.board.traces.get(it.id, ())[-1:]),
             id=f"incident-{it.id}",
         )
+
+    def _way(self, trace: RouteTrace) -> Html:
+        said = text_route.way_sentence(trace, self.tz, self.lang)
+        when = f"{text.local_clock(trace.at, self.tz)}, {text_route.moment_word(trace.moment, self.lang)}"
+        return tag("span", f"{said} ({when})", class_="facts", title=text_route.hops_line(trace))
 
     def _incident_detail(self, it: Incident) -> Html:
         if it.withdrawn:

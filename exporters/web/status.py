@@ -10,11 +10,12 @@ from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from config.plan import Language
-from exporters import text, text_cause
+from exporters import text, text_cause, text_route
 from exporters.text_page import label
 from monitor.board import Board, CheckView, ServiceView
 from monitor.groups import is_group
 from monitor.model import GROUP, OWN_FAULT, Cause, CauseKind, Incident, Result, State
+from monitor.traced import SILENT, RouteTrace
 
 Json = Mapping[str, object]
 
@@ -138,6 +139,27 @@ def incident(board: Board, it: Incident, now: datetime) -> Json:
         "detail": it.detail,
         "withdrawn": it.withdrawn,
         "cause": _incident_cause(board, it.cause) if it.cause else None,
+        "traces": [_trace(board, t) for t in board.traces.get(it.id, ())],
+    }
+
+
+def _trace(board: Board, it: RouteTrace) -> Json:
+    site = board.plan.site
+    last = it.last
+    return {
+        "moment": it.moment,
+        "at": it.at,
+        "check": it.check,
+        "host": it.host,
+        "path": it.path,
+        "reached": it.reached,
+        "last_hop": {"number": last[0], "address": last[1]} if last else None,
+        "hops": [
+            {"address": a if a != SILENT else None, "rtt_ms": ms} for a, ms in zip(it.route, it.times_ms, strict=False)
+        ],
+        "before": list(it.before),
+        "before_at": it.before_at,
+        "text": text_route.way_sentence(it, site.timezone, site.language),
     }
 
 
