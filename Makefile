@@ -20,7 +20,7 @@ PREFIX ?= /opt/thongsuot
 DESTDIR ?=
 export PREFIX DESTDIR
 
-.PHONY: help run test check bench score docs install uninstall clean examples packages-run packages-test
+.PHONY: help run test check bench score fuzz docs install uninstall clean examples packages-run packages-test
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ bench: packages-test $(DEVELOPMENT) ## Measure the daemon beside blackbox_export
 
 score: $(DEVELOPMENT) ## Score the judges against labelled series and simulated months
 	@$(BIN)/python -m bench.score $(ARGS)
+
+fuzz: $(DEVELOPMENT) ## Look for bytes from the wire that no parser expects: ARGS="--seconds 60 --only http,imap"
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 docs: $(DEVELOPMENT) ## Write again what is generated: schema, manual, dashboards, rules
 	@$(BIN)/python -m config.schema
