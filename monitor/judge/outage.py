@@ -7,6 +7,7 @@ at 1 % packet loss, two rounds of three packets 5 s apart gave no false outage a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +18,14 @@ from monitor.model import State
 
 # Rounds nearer together than this share of `recheck_s` see the same moment and count once.
 ROUND_SPACING = 0.9
+
+# A target that loses whole rounds in bursts, again and again, is asked for more rounds: so many that bursts as long as
+# those seen make a hundredth of a false outage in a day. But a silence of this long is an outage, whatever its cause.
+BURST_LONGEST_S = 30.0
+BURSTS_LEAST = 2.0  # bursts that are remembered before anything is concluded from them
+BURSTS_HALVED_S = 86400.0  # their weight halves in so long
+OUTAGES_MOST = 1.0  # for each burst: where more streaks than that were outages, they are told as early as ever
+FALSE_A_DAY = 0.01
 
 FLAP_STATES = 21  # remembered states; Nagios base/flapping.c
 FLAP_START = 0.30
@@ -49,6 +58,10 @@ class Memory:
     last_bad: datetime | None = None  # the last bad result: an outage ended after it
     history: str = ""  # newest last, at most FLAP_STATES: "d" believed down, "u" otherwise
     flapping: bool = False
+    bursts: float = 0.0  # bad streaks that were over before they were believed; these four fade by the day
+    lasted: float = 0.0  # bad rounds, in all streaks, that followed another
+    believed: float = 0.0  # streaks that were believed
+    bursts_at: datetime | None = None  # when they were last brought up to date
 
     @property
     def suspect(self) -> bool:
@@ -84,7 +97,7 @@ def _after_bad(memory: Memory, policy: OutagePolicy, at: datetime) -> Memory:
         return replace(memory, last_bad=at)
     return replace(
         memory,
-        bad=min(memory.bad + 1, policy.bad_rounds),
+        bad=min(memory.bad + 1, rounds_needed(memory, policy)),
         first_bad=memory.first_bad if memory.bad else at,
         counted_bad=at,
         last_bad=at,
@@ -96,6 +109,8 @@ def _after_bad(memory: Memory, policy: OutagePolicy, at: datetime) -> Memory:
 
 
 def _after_good(memory: Memory, policy: OutagePolicy, at: datetime, *, slow: bool) -> Memory:
+    if memory.suspect:
+        memory = _count_streak(memory, at, believed=False)
     slows = min(memory.slow + 1, policy.bad_rounds) if slow else 0
     # Slow answers are good ones for an outage, but it takes fast ones to end a degradation: count anew from there.
     anew = not memory.good or (memory.state is State.DEGRADED and memory.slow > 0 and not slow)
@@ -114,7 +129,7 @@ def _after_good(memory: Memory, policy: OutagePolicy, at: datetime, *, slow: boo
 
 def verdict(memory: Memory, policy: OutagePolicy) -> Verdict | None:
     """Say what the streaks now prove that is not believed yet, or None."""
-    if memory.bad >= policy.bad_rounds and memory.state is not State.DOWN and memory.first_bad:
+    if memory.bad >= rounds_needed(memory, policy) and memory.state is not State.DOWN and memory.first_bad:
         return Verdict(State.DOWN, memory.first_bad, memory.last_good or memory.first_bad)
     if memory.slow >= policy.bad_rounds and memory.state in (State.UNKNOWN, State.UP) and memory.first_slow:
         # Where slow answers ended an outage, this verdict takes the place of that end and must keep its doubt.
@@ -139,7 +154,35 @@ def _well_again(memory: Memory, policy: OutagePolicy) -> Verdict | None:
 
 def believe(memory: Memory, found: Verdict) -> Memory:
     """Take a verdict as the state from now on."""
+    if found.state is State.DOWN:
+        memory = _count_streak(memory, memory.last_bad or found.at, believed=True)
     return replace(memory, state=found.state, since=found.at)
+
+
+def _count_streak(memory: Memory, at: datetime, *, believed: bool) -> Memory:
+    """Remember how long a bad streak lasted, for `rounds_needed`."""
+    passed_s = 0.0 if memory.bursts_at is None else max(0.0, (at - memory.bursts_at).total_seconds())
+    fade = 0.5 ** (passed_s / BURSTS_HALVED_S)
+    return replace(
+        memory,
+        bursts=memory.bursts * fade + (not believed),
+        lasted=memory.lasted * fade + max(0, memory.bad - 1),
+        believed=memory.believed * fade + believed,
+        bursts_at=at,
+    )
+
+
+def rounds_needed(memory: Memory, policy: OutagePolicy) -> int:
+    """Return how many bad rounds in a row make an outage of this target: more where bursts of loss are its habit."""
+    usual = policy.bad_rounds
+    if memory.bursts < BURSTS_LEAST or memory.believed > OUTAGES_MOST * memory.bursts or policy.recheck_s <= 0:
+        return usual
+    if memory.state is State.DOWN:
+        return usual
+    # Each round is followed by another with the same chance: a geometric law, whose parameter is estimated.
+    on = (memory.lasted + 0.5) / (memory.lasted + memory.bursts + memory.believed + 1)
+    wanted = 1 + math.ceil(math.log(FALSE_A_DAY / memory.bursts) / math.log(on))
+    return max(usual, min(wanted, 1 + int(BURST_LONGEST_S / policy.recheck_s)))
 
 
 def forget_streak(memory: Memory) -> Memory:
@@ -169,6 +212,7 @@ def move(memory: Memory, by: timedelta, now: datetime) -> Memory:
         first_slow=moved(memory.first_slow),
         last_good=moved(memory.last_good),
         last_bad=moved(memory.last_bad),
+        bursts_at=moved(memory.bursts_at),
     )
 
 
@@ -200,5 +244,5 @@ def flap_share(history: str) -> float:
 def wants_recheck(memory: Memory, policy: OutagePolicy) -> bool:
     """Whether a fast recheck would bring a verdict nearer: a bad streak not believed, or a recovery not yet."""
     if memory.suspect:
-        return memory.bad < policy.bad_rounds
+        return memory.bad < rounds_needed(memory, policy)
     return memory.state is State.DOWN and 0 < memory.good < policy.good_rounds
