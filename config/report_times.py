@@ -18,9 +18,7 @@ _DAYS: Final = {ReportKind.DAILY: 1, ReportKind.WEEKLY: 7}
 
 def schedules_of(draft: Draft) -> tuple[ReportSchedule, ...]:
     """Return the reports that a draft without mistakes asks for."""
-    of_events = tuple(_of_events(draft))
-    own = tuple(s.within for s in of_events if s.within is not None)
-    return (*of_events, *_of_days(draft, own))
+    return (*_of_events(draft), *_of_days(draft))
 
 
 def _of_events(draft: Draft) -> Iterator[ReportSchedule]:
@@ -37,10 +35,12 @@ def _of_events(draft: Draft) -> Iterator[ReportSchedule]:
             yield replace(usual, event=event.id, once=next_at(event.window.end, usual.at, zone))
 
 
-def _of_days(draft: Draft, but: tuple[Window, ...]) -> Iterator[ReportSchedule]:
+def _of_days(draft: Draft) -> Iterator[ReportSchedule]:
     daily, weekly = draft.reports.daily, draft.reports.weekly
     if daily is not None:
-        yield replace(_schedule(draft, "daily", ReportKind.DAILY, daily), without=but)
+        usual = _schedule(draft, "daily", ReportKind.DAILY, daily)
+        own = (e.window for e in draft.events if e.daily is not None)
+        yield replace(usual, without=tuple(Window(w.start, next_at(w.end, usual.at, draft.zone)) for w in own))
     if weekly is not None:
         yield replace(_schedule(draft, "weekly", ReportKind.WEEKLY, weekly), weekday=WEEKDAYS.index(weekly.on))
 

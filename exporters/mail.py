@@ -91,6 +91,10 @@ def retry_pause_s(attempts: int) -> float:
     return float(min(FIRST_PAUSE_S * 2 ** min(attempts, 16), LONGEST_PAUSE_S))
 
 
+class NobodyAsksError(Exception):
+    """What is owed is asked for no more; the message says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Letter:
     """A whole message, and who is to get it."""
@@ -158,6 +162,11 @@ class MailChannel:
                     work.notes.append(f"{relay_name(relay)}: skipped, no answer a moment ago")
                 elif work.open:
                     await self._try_relay(relay, letter.message, work, dead, number)
+        except NobodyAsksError as exc:
+            log.warning("mail for outbox item %d is not sent: %s", item.id, exc)
+            await self._outbox.mark_failed(item.id, self._clock(), str(exc))
+            self._count("withdrawn")
+            return False
         except Exception as exc:  # a message that cannot be written must not hold up the others, nor be lost
             log.exception("mail for outbox item %d could not be prepared", item.id)
             await self._retry(item, one_line(f"{type(exc).__name__}: {exc}"))
@@ -248,23 +257,36 @@ def write_message(item: OutboxItem, plan: MailPlan, site: SitePlan, at: datetime
     the network can add a header or make a message impossible.
     """
     letter = compose(item.notice, site, plan.to, plan.page_url, at, chain_head)
-    sender_name, sender = parseaddr(plan.sender)
-    message = EmailMessage(policy=MAIL_POLICY)
-    message["From"] = Address(one_line(sender_name or site.name, 120), addr_spec=sender)
-    message["To"] = tuple(Address(addr_spec=one_line(to)) for to in plan.to)
-    message["Subject"] = letter.subject
-    message["Date"] = format_datetime(at.astimezone(site.timezone))
-    identity, thread = _message_id(item.message_id, sender), _message_id(item.thread_id, sender)
-    message["Message-ID"] = identity
+    message, identity = headed(item.message_id, plan, site, letter.subject, at)
+    sender = _envelope_sender(plan)
+    thread = _message_id(item.thread_id, sender)
     if item.thread_id and thread != identity:
         message["In-Reply-To"] = thread
         threads = dict.fromkeys([thread, *(_message_id(r.thread_id, sender) for r in item.notice.retracted)])
         message["References"] = " ".join(threads)  # a correction stands in every thread that it corrects
-    message["Auto-Submitted"] = "auto-generated"
     message["X-Thongsuot-Incident"] = str(item.notice.incident)
     message["X-Thongsuot-Event"] = item.notice.kind.value
     message.set_content(letter.text, cte="quoted-printable")
     message.add_alternative(letter.html, subtype="html", cte="quoted-printable")
+    return finished(message, identity)
+
+
+def headed(name: str, plan: MailPlan, site: SitePlan, subject: str, at: datetime) -> tuple[EmailMessage, str]:
+    """Begin a message with the headers that every one has; return it and its Message-ID, made from its name."""
+    sender_name, sender = parseaddr(plan.sender)
+    message = EmailMessage(policy=MAIL_POLICY)
+    message["From"] = Address(one_line(sender_name or site.name, 120), addr_spec=sender)
+    message["To"] = tuple(Address(addr_spec=one_line(to)) for to in plan.to)
+    message["Subject"] = subject
+    message["Date"] = format_datetime(at.astimezone(site.timezone))
+    identity = _message_id(name, sender)
+    message["Message-ID"] = identity
+    message["Auto-Submitted"] = "auto-generated"
+    return message, identity
+
+
+def finished(message: EmailMessage, identity: str) -> bytes:
+    """Return the bytes of a message with several parts."""
     # Made from the id, not drawn: the same item is the same message at every try.
     message.set_boundary(f"=_{hashlib.sha256(identity.encode()).hexdigest()[:32]}")
     return message.as_bytes()
