@@ -15,7 +15,7 @@ import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar, cast
 
 from probes.base import Fault, Measurement, ProbeError
 from probes.net import Address, bind_to_path, connect_error, queue_errors
@@ -57,11 +57,10 @@ def open_datagram(m: Measurement, address: Address, *, stamped: bool = False, ds
     Raises:
         ProbeError: LOCAL when nothing can be sent there.
     """
-    sock = socket.socket(address.family, socket.SOCK_DGRAM)
+    sock = socket.socket(address.family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
-        sock.setblocking(False)
         bind_to_path(sock, m.path)
-        queue_errors(sock, True)
+        queue_errors(sock, True, address.family)
         if stamped:
             sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS_NEW, 1)
         if dscp and address.family == socket.AF_INET6:
@@ -118,37 +117,71 @@ async def exchange(m: Measurement, sock: socket.socket, address: Address, ask: A
             and what `ask.read` raises.
         OSError: the host refused.
     """
-    running = _Exchange(sock, address, ask, first=not m.values.get("sent_count"))
+    done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+    def tell(answer: T | None, exc: Exception | None) -> None:
+        if exc is not None:
+            done.set_exception(exc)
+        else:
+            done.set_result(cast(T, answer))
+
+    running = Exchange(m, sock, address, ask, tell)
+    running.begin()
     try:
-        return await running.done
+        return await done
     finally:
         running.close()
-        m.values["sent_count"] = m.values.get("sent_count", 0.0) + running.sent
-        m.values["foreign_count"] = m.values.get("foreign_count", 0.0) + running.foreign
 
 
-class _Exchange(Generic[T]):
-    """A question on its way: sent, sent again, answered or not."""
+class Exchange(Generic[T]):
+    """A question on its way: sent, sent again, answered or not. `exchange` is its whole life for those with a task."""
 
-    def __init__(self, sock: socket.socket, address: Address, ask: Ask[T], *, first: bool) -> None:
+    __slots__ = (
+        "_address",
+        "_ask",
+        "_foreign",
+        "_loop",
+        "_m",
+        "_number",
+        "_sent",
+        "_silent",
+        "_sock",
+        "_tell",
+        "_timer",
+    )
+
+    def __init__(
+        self,
+        m: Measurement,
+        sock: socket.socket,
+        address: Address,
+        ask: Ask[T],
+        tell: Callable[[T | None, Exception | None], None],
+    ) -> None:
+        """Args: tell: is given the answer, or why there is none; once, unless closed before."""
+        self._m = m
         self._sock = sock
-        self._silent = first  # nothing was sent by this socket yet
+        self._number = sock.fileno()  # by which the loop finds it fastest
+        self._silent = not m.values.get("sent_count")  # nothing was sent by this socket yet
         self._address = address
         self._ask = ask
+        self._tell: Callable[[T | None, Exception | None], None] | None = tell
         self._loop = asyncio.get_running_loop()
-        self.done: asyncio.Future[T] = self._loop.create_future()
-        self.sent = 0
-        self.foreign = 0  # datagrams that were not the answer
+        self._sent = 0
+        self._foreign = 0  # datagrams that were not the answer
         self._timer: asyncio.TimerHandle | None = None
-        self._loop.add_reader(sock, self._read)
+
+    def begin(self) -> None:
+        """Send for the first time; what fails at once is told as well."""
+        self._loop.add_reader(self._number, self._read)
         self._send()
 
     def _send(self) -> None:
-        if self.sent == len(self._ask.pauses_s):
+        if self._sent == len(self._ask.pauses_s):
             self._read()  # what the kernel holds already has come in time, however late we look
             self._fail(self._nothing())
             return
-        self._timer = self._loop.call_later(self._ask.pauses_s[self.sent], self._send)
+        self._timer = self._loop.call_later(self._ask.pauses_s[self._sent], self._send)
         try:
             self._sock.send(self._ask.write())
         except OSError as exc:
@@ -156,12 +189,12 @@ class _Exchange(Generic[T]):
             self._fail(connect_error(exc.errno or 0, self._address, None if self._silent else self._sock))
             return
         self._silent = False
-        self.sent += 1
+        self._sent += 1
 
     def _read(self) -> None:
         ask = self._ask
         for _ in range(DATAGRAMS_AT_ONCE):
-            if self.done.done():
+            if self._tell is None:
                 return
             try:
                 if ask.stamped:
@@ -178,24 +211,35 @@ class _Exchange(Generic[T]):
                 self._fail(exc)
                 return
             if answer is None:
-                self.foreign += 1
+                self._foreign += 1
             else:
-                self.done.set_result(answer)
+                self._end(answer, None)
 
     def _nothing(self) -> ProbeError:
-        times = f" to {self.sent} queries" if self.sent > 1 else ""
-        if self.foreign:
+        times = f" to {self._sent} queries" if self._sent > 1 else ""
+        if self._foreign:
             return ProbeError(
-                Fault.PROTOCOL, f"no answer{times}, only {self.foreign} datagrams that do not answer our question"
+                Fault.PROTOCOL, f"no answer{times}, only {self._foreign} datagrams that do not answer our question"
             )
         return ProbeError(Fault.TIMEOUT, f"no answer{times} from {self._address.ip} port {self._address.port}")
 
     def _fail(self, exc: Exception) -> None:
-        if not self.done.done():
-            self.done.set_exception(exc)
+        self._end(None, exc)
+
+    def _end(self, answer: T | None, exc: Exception | None) -> None:
+        tell = self._tell
+        if tell is not None:
+            self.close()
+            tell(answer, exc)
 
     def close(self) -> None:
-        """Stop listening and sending."""
-        self._loop.remove_reader(self._sock)
+        """Stop listening and sending; note how much was sent and came."""
+        if self._tell is None:
+            return
+        self._tell = None
+        self._loop.remove_reader(self._number)
         if self._timer is not None:
             self._timer.cancel()
+        values = self._m.values
+        values["sent_count"] = values.get("sent_count", 0.0) + self._sent
+        values["foreign_count"] = values.get("foreign_count", 0.0) + self._foreign

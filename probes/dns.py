@@ -21,20 +21,25 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from probes import dns_message
 from probes.base import (
+    Done,
     Fault,
     Host,
     IpFamily,
+    Launch,
     Measurement,
+    Path,
     Port,
     ProbeError,
     ProbeSettings,
     ProbeType,
+    Stop,
+    Tools,
     Value,
     one_line,
 )
-from probes.datagram import Ask, exchange, open_datagram, time_left
+from probes.datagram import Ask, Exchange, exchange, open_datagram, time_left
 from probes.dns_message import MESSAGE_LIMIT, Answer, Question
-from probes.net import Address, open_stream, resolve
+from probes.net import Address, open_stream, resolve, written_address
 from probes.regex import Regex, search
 
 SHOWN: Final = 100  # characters of records in a reason
@@ -113,6 +118,63 @@ class Settings(ProbeSettings):
         return dns_message.question(self.name, str(self.type).upper(), self.rdclass.upper())
 
 
+def prepare(settings: Settings, path: Path | None, _tools: Tools) -> Launch | None:
+    """Ask a server at a written address by UDP without a task; TCP, also for an answer that was cut, takes one."""
+    address = written_address(settings.server, settings.port, settings.family, path)
+    if settings.transport != Transport.UDP or address is None:
+        return None
+    asked, query = settings.question(), _query(settings, 0)[2:]
+    pauses: dict[float, list[float]] = {}  # by time-out: one check has one
+
+    def launch(m: Measurement, done: Done) -> Stop:
+        m.phases["resolve"] = 0.0
+        m.facts["address"] = address.ip
+        m.current = "processing"
+        began = time.perf_counter()
+        if m.timeout_s not in pauses:
+            pauses[m.timeout_s] = _pauses(settings, time_left(m, began))
+        ident = secrets.randbits(16)
+        wire = ident.to_bytes(2, "big") + query
+        ask = Ask(lambda: wire, lambda came, _: dns_message.parse(came, ident, asked), pauses[m.timeout_s])
+        sock = open_datagram(m, address)
+        whole: list[asyncio.Task[Answer]] = []  # the fetching of an answer that was cut
+
+        def tell(answer: Answer | None, exc: Exception | None) -> None:
+            sock.close()
+            m.phases["processing"] = time.perf_counter() - began
+            if answer is not None and answer.truncated:
+                whole.append(asyncio.get_running_loop().create_task(_ask_whole(settings, m, address)))
+                whole[0].add_done_callback(fetched)
+            else:
+                done(_take, settings, m, answer, exc)
+
+        def fetched(task: asyncio.Task[Answer]) -> None:
+            if not task.cancelled():
+                exc = task.exception()
+                done(_take, settings, m, None if exc else task.result(), exc)
+
+        running = Exchange(m, sock, address, ask, tell)
+        running.begin()
+
+        def stop() -> None:
+            running.close()
+            sock.close()
+            for task in whole:
+                task.cancel()
+
+        return stop
+
+    return launch
+
+
+def _take(settings: Settings, m: Measurement, answer: Answer | None, exc: BaseException | None) -> None:
+    if answer is None:
+        raise exc or AssertionError
+    m.current = ""
+    _report(settings, m, answer)
+    _judge(settings, answer)
+
+
 async def run(settings: Settings, m: Measurement) -> None:
     """Ask once and judge the answer by the rules.
 
@@ -126,22 +188,25 @@ async def run(settings: Settings, m: Measurement) -> None:
         m.fact("address", address.ip)
         answer = await _ask_udp(settings, m, address, time_left(m, began))
         if answer.truncated:
-            m.fact("truncated", "the UDP answer was cut; asked again by TCP")
-            answer = await _ask_tcp(settings, m, address.ip)
+            answer = await _ask_whole(settings, m, address)
     else:
         answer = await _ask_tcp(settings, m, settings.server)
-    _report(settings, m, answer)
-    _judge(settings, answer)
+    _take(settings, m, answer, None)
 
 
 async def _ask_udp(settings: Settings, m: Measurement, address: Address, left_s: float) -> Answer:
     ident = secrets.randbits(16)
     query = _query(settings, ident)
     asked = settings.question()
-    pauses = [max(left_s, 0.0) / settings.tries] * settings.tries
+    pauses = _pauses(settings, left_s)
     ask = Ask(lambda: query, lambda wire, _: dns_message.parse(wire, ident, asked), pauses, limit=MESSAGE_LIMIT)
     with open_datagram(m, address) as sock, m.phase("processing"):
         return await exchange(m, sock, address, ask)
+
+
+async def _ask_whole(settings: Settings, m: Measurement, address: Address) -> Answer:
+    m.fact("truncated", "the UDP answer was cut; asked again by TCP")
+    return await _ask_tcp(settings, m, address.ip)
 
 
 async def _ask_tcp(settings: Settings, m: Measurement, host: str) -> Answer:
@@ -159,6 +224,10 @@ async def _ask_tcp(settings: Settings, m: Measurement, host: str) -> Answer:
     if answer is None:
         raise ProbeError(Fault.PROTOCOL, f"{size} bytes came that do not answer our question")
     return answer
+
+
+def _pauses(settings: Settings, left_s: float) -> list[float]:
+    return [max(left_s, 0.0) / settings.tries] * settings.tries
 
 
 def _query(settings: Settings, ident: int) -> bytes:
@@ -239,6 +308,7 @@ PROBE = ProbeType(
     summary="A question to a chosen name server, by UDP or TCP, and rules for its answer",
     settings=Settings,
     run=run,
+    prepare=prepare,
     values=(
         Value("rcode_code", "Response code; 0 is NOERROR, 2 SERVFAIL, 3 NXDOMAIN, 5 REFUSED"),
         Value("answers_count", "Records in the answer section"),

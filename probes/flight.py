@@ -57,6 +57,9 @@ class Flight:
         """End the run by what the last step finds or raises."""
         if self._over:
             return
+        if self._stop is None:  # within the launch
+            asyncio.get_running_loop().call_soon(self._done, finish, *args)
+            return
         self._over = True
         self._deadlines.drop(self, self._grain)
         m = self._m
