@@ -11,6 +11,7 @@ import gzip
 import re
 import struct
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -27,6 +28,7 @@ from tests.servers import Address, Certificates
 TIMEOUT_S: Final = 0.5
 GRACE_S: Final = 0.3  # of a busy machine
 TAKEN_MOST: Final = 24 << 20  # bytes that a server could get rid of, the kernel's own buffers of some MB included
+KEPT_MOST: Final = 16 << 20  # bytes of objects at the worst moment of a run, the server's own included
 BLOCKED_MOST_S: Final = 0.1  # processor time that a turn of the loop may take
 WEB_PAGE: Final = "Đăng nhập"
 
@@ -303,6 +305,38 @@ async def test_what_never_ends_is_a_named_fault_on_time(
     assert server.connections
     assert server.sent_bytes <= TAKEN_MOST
     assert max(ticks) <= BLOCKED_MOST_S
+
+
+@pytest.mark.parametrize(
+    ("name", "what"),
+    [
+        ("http", "a body that unpacks without end"),
+        ("http, TLS", "a body without end"),
+        ("web", "a body that unpacks without end"),
+        ("web", "chunks of one byte"),
+        ("throughput", "a body without end"),
+        ("grpc", "headers without end"),
+        ("websocket", "other messages without end"),
+        ("imap", "literals without end"),
+        ("smtp", "extensions without end"),
+        ("sip", "a head without end"),
+        ("stun", "messages of the largest size"),
+        ("tls", "a message of 16 MB"),
+    ],
+)
+async def test_what_never_ends_is_not_kept(name: str, what: str, certificates: Certificates) -> None:
+    case = next(case for case in BY_STREAM[name].cases if case.what == what)
+    tls = certificates.good.server_context() if BY_STREAM[name].tls else None
+    with hostile_server(case.script, tls=tls) as server:
+        await _tried(name, server)  # what is made once and stays is not what is looked for
+        tracemalloc.start()
+        try:
+            reading = await _tried(name, server)
+            peak_bytes = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert reading.fault not in (None, Fault.INTERNAL, Fault.LOCAL)
+    assert peak_bytes <= KEPT_MOST
 
 
 async def test_one_byte_at_a_time_is_a_named_fault_on_time(certificates: Certificates, tmp_path: Path) -> None:
