@@ -140,7 +140,8 @@ def _incident(figures: Figures, incident: Incident, *, open_: bool) -> str:
         length = duration_words((incident.ended_at - incident.began_at).total_seconds())
         when = f"từ {began} đến {words.moment(incident.ended_at, zone)} ({length})"
     cause = tables.incident_cause(figures, incident)
-    return f"- {name}: {state_word(incident.state)}, {when}. {cause}"
+    told = "" if cause == state_word(incident.state) else f" {cause}"
+    return f"- {name}: {state_word(incident.state)}, {when}.{told}"
 
 
 def _services(figures: Figures) -> list[str]:
