@@ -7,28 +7,34 @@ another journal made (the disk was lost, or there is only the evidence) everythi
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from config.plan import Window
 from monitor import sealed
+from monitor.asked import Asked, Bins, Said
 from monitor.chain import ChainError, Link, evidence_folder, frontier, parse_line, read_chain, standing
 from monitor.journal import JournalError, migrations
 from monitor.rows import to_ms
 
 if TYPE_CHECKING:
-    from monitor.congestion_record import Timed
     from monitor.model import Result
-    from monitor.segments import Answers
 
 READERS = 2  # files read at a time: most of the work is outside of the interpreter
 _HOUR_MS = 3_600_000
-_TABLES = {"run": "runs", "clock": "clock", "change": "changes", "gap": "gaps"}
-_TABLES |= {"incident": "incidents", "trace": "traces"}
+_TABLES = {
+    "run": "runs",
+    "clock": "clock",
+    "change": "changes",
+    "gap": "gaps",
+    "incident": "incidents",
+    "trace": "traces",
+}
 
 
 class Archive:
@@ -64,41 +70,47 @@ class Archive:
         where = " AND ".join("NOT (rowid <= ? AND started_ms < ?)" for _ in self.pairs)
         return where or "1", tuple(number for pair in self.pairs for number in pair)
 
-    def answers(self, period: Window, step: timedelta | None = None) -> Iterator[list[Answers]]:
-        """Sum up the sealed results of a period by check and bin of this width, a file at a time, oldest first."""
-        from monitor import segments  # the library behind it is large, and the daemon does without
+    def read(
+        self, bins: Sequence[Bins], judged: Sequence[str] = (), hours: Sequence[Window] = ()
+    ) -> Iterator[tuple[Said, int]]:
+        """Read each file once for everything that is asked of it, oldest first.
 
-        start, end = to_ms(period.start), to_ms(period.end)
-        width = max(end - start, 1) if step is None else step // timedelta(milliseconds=1)
-        files = []
+        Args:
+            bins: whose sums.
+            judged: of which checks the packets.
+            hours: whose packets, sorted and apart.
+
+        Yields:
+            What a file says, and how many of the hours no later file says anything of.
+        """
+        from monitor import answers  # the library behind it is large, and the daemon does without
+
+        spans = [(to_ms(h.start), to_ms(h.end)) for h in hours]
+        files = list(self._asked(bins, judged, spans))
+        rest = [len(spans)]
+        for _, asked in reversed(files[1:]):
+            rest.append(min([rest[-1], *asked.hours]))
+        with ThreadPoolExecutor(READERS) as pool:
+            ahead: deque[Future[Said]] = deque()
+            for file, asked in files:
+                ahead.append(pool.submit(answers.read, file, asked))
+                if len(ahead) > 2 * READERS:
+                    yield ahead.popleft().result(), rest.pop()
+            while ahead:
+                yield ahead.popleft().result(), rest.pop()
+
+    def _asked(
+        self, bins: Sequence[Bins], judged: Sequence[str], spans: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Path, Asked]]:
+        """Say what is asked of each file of which anything is."""
         for link in self._standing:
             first, last = (_ms(link.fields[name]) for name in ("first", "last"))
-            if first < end and last >= start:
-                files.append(self._file(link))
-        with ThreadPoolExecutor(READERS) as pool:
-            ahead: deque[Future[list[Answers]]] = deque()
-            for file in files:
-                ahead.append(pool.submit(segments.read_answers, file, start, end, width))
-                if len(ahead) > 2 * READERS:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-
-    def packets(self, checks: Sequence[str], spans: Sequence[Window]) -> Iterator[list[Mapping[str, Timed]]]:
-        """Give what the sealed files hold of the packets of some checks, span by span: one mapping a file."""
-        from monitor import packets
-
-        links = [(_ms(link.fields["first"]), _ms(link.fields["last"]), link) for link in self._standing]
-        with ThreadPoolExecutor(READERS) as pool:
-            ahead: deque[list[Future[Mapping[str, Timed]]]] = deque()
-            for span in spans:
-                start, end = to_ms(span.start), to_ms(span.end)
-                files = [self._file(link) for first, last, link in links if first < end and last >= start]
-                ahead.append([pool.submit(packets.read_packets, file, checks, start, end) for file in files])
-                if len(ahead) > 2 * READERS:
-                    yield [f.result() for f in ahead.popleft()]
-            while ahead:
-                yield [f.result() for f in ahead.popleft()]
+            # Bins that a file has nothing of are asked for without a moment, so that every answer keeps its place.
+            mine = [b if b.start_ms <= last and b.end_ms > first else Bins(0, 0, 1, ()) for b in bins]
+            low = bisect_right(spans, first, key=lambda s: s[1])
+            touched = {n: spans[n] for n in range(low, len(spans)) if spans[n][0] <= last} if judged else {}
+            if touched or any(b.end_ms for b in mine):
+                yield self._file(link), Asked(mine, touched, judged)
 
     def results(self, site: str, span: Window) -> list[Iterator[tuple[float, Result]]]:
         """Return the sealed results that started within a span: of each file in the order of their ends."""

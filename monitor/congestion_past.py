@@ -7,11 +7,14 @@ in the changes. Knows no file: whoever reads the past hands on the packets hour 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
 from config.plan import Plan, Target, Window
-from monitor.congestion_record import LEARN_S, Path, Timed
+from monitor.congestion_record import LEARN_S, TRIALS_LEAST, Path, Timed
+from monitor.judge.episode import Episode
+from monitor.judge.limit import Limit
 
 LEARN: Final = timedelta(seconds=LEARN_S)
 
@@ -28,6 +31,58 @@ def near_references(plan: Plan, target: Target) -> list[Target]:
     return [r for r in plan.references if r.near and r.path_id == path and r.id != target.id]
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the judge found on a path."""
+
+    bins: Sequence[float]  # of each bin with a verdict: start, end, queue in seconds above the floor
+    episodes: Sequence[Episode]
+    limit: Limit | None  # None: too few quiet stretches to tell
+    floor_s: float  # at the end; NaN when nothing was learned
+    threshold_s: float
+
+
+class Judging:
+    """Judges the paths of some checks while their packets are read, an hour after the other."""
+
+    def __init__(self, near: Mapping[str, Sequence[str]], period: Window) -> None:
+        """Begin.
+
+        Args:
+            near: the checks to be judged, each with the near references of its path.
+            period: the record goes on to its end.
+        """
+        self._until = period.end.timestamp()
+        length = (period.end - period.start + LEARN) / timedelta(hours=1)
+        self._near = {r: Path(hours=length) for references in near.values() for r in references}
+        self.paths = {c: Path(hours=length, references=[self._near[r] for r in rs]) for c, rs in near.items()}
+
+    def hear(self, packets: Mapping[str, Timed]) -> None:
+        """Take in an hour's packets by check; those of checks that are not asked about too, for all keep one clock."""
+        last = max((timed.at[-1] for timed in packets.values() if len(timed.at)), default=None)
+        if last is not None:
+            self.hear_until(packets, last)
+
+    def hear_until(self, packets: Mapping[str, Timed], last: float) -> None:
+        """Take in an hour's packets by check, the last of which, of all checks, was sent at a moment."""
+        for name, path in self._near.items():
+            if (timed := packets.get(name)) is not None:
+                path.feed(timed)
+            path.go_on(last)
+        for name, path in self.paths.items():
+            if (timed := packets.get(name)) is not None:
+                path.feed(timed)
+
+    def finish(self) -> Mapping[str, Judged]:
+        """Close the record, and say what was found, by check."""
+        for path in self.paths.values():
+            path.finish(self._until)
+        return {
+            name: Judged(p.bins, p.episodes, p.limit(TRIALS_LEAST), p.judge.floor_s, p.judge.threshold_s)
+            for name, p in self.paths.items()
+        }
+
+
 def judge(
     plan: Plan, targets: Sequence[Target], hours: Iterable[Mapping[str, Timed]], period: Window
 ) -> Mapping[str, Path]:
@@ -39,23 +94,16 @@ def judge(
         hours: packets by check, an hour after the other; of the period with its learning, and of `wanted` checks.
         period: the record goes on to its end.
     """
-    length = (period.end - period.start + LEARN) / timedelta(hours=1)
-    near = {r.id: Path(hours=length) for t in targets for r in near_references(plan, t)}
-    paths = {t.id: Path(hours=length, references=[near[r.id] for r in near_references(plan, t)]) for t in targets}
+    judging = Judging(beside(plan, targets), period)
     for packets in hours:
-        last = max((timed.at[-1] for timed in packets.values() if len(timed.at)), default=None)
-        if last is None:
-            continue
-        for name, path in near.items():
-            if (timed := packets.get(name)) is not None:
-                path.feed(timed)
-            path.go_on(last)
-        for name, path in paths.items():
-            if (timed := packets.get(name)) is not None:
-                path.feed(timed)
-    for path in paths.values():
-        path.finish(period.end.timestamp())
-    return paths
+        judging.hear(packets)
+    judging.finish()
+    return judging.paths
+
+
+def beside(plan: Plan, targets: Iterable[Target]) -> Mapping[str, Sequence[str]]:
+    """Return checks with the near references of their paths."""
+    return {t.id: [r.id for r in near_references(plan, t)] for t in targets}
 
 
 def wanted(plan: Plan, targets: Iterable[Target]) -> list[str]:

@@ -9,30 +9,30 @@ import contextlib
 import math
 import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, MutableSequence, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import orjson
 
 from config.plan import Window
+from monitor import asked as asking
 from monitor.archive import Archive, empty_journal
 from monitor.chain import CHAIN_FILE, evidence_folder
 from monitor.congestion_record import Timed
 from monitor.journal import FILE_NAME, JournalError, migrations
 from monitor.model import Change, Gap, Incident, Result, SlotCount
+from monitor.responses import Responses as Responses  # history hands them out
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
 from monitor.traced import RouteTrace, traces_from
 from monitor.words import Told, read_words
 
-if TYPE_CHECKING:
-    from monitor.segments import Answers
-
 # A result is written when it ends, at most a time-out after it started, so rows are sorted by start within this.
 _DISORDER: Final = timedelta(minutes=10)
+_MOST: Final = 2**32 - 1  # microseconds: longer than any time-out may be
 _BLIND: Final = frozenset({"local", "internal"})  # faults of our own: they say nothing of the target
 
 
@@ -47,22 +47,23 @@ class Run:
     version: str
 
 
-@dataclass(slots=True)
-class Responses:
-    """What the results of one check said within a period."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What one pass over the results of the past shall find out."""
 
-    good: int
-    bad: int
-    blind: int
-    seconds: MutableSequence[float] = field(
-        default_factory=lambda: array("d")
-    )  # response times of the good ones, in no order
-    echoes_sent: int = 0
-    echoes_lost: int = 0
+    period: Window | None = None  # whose responses
+    charts: Sequence[tuple[Window, timedelta]] = ()  # whose points, in bins so wide
+    charted: Collection[str] | None = None  # of which checks; None: of all
+    judged: Sequence[str] = ()  # of which checks the packets
+    hours: Window | None = None  # of when
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.seconds, array):
-            self.seconds = array("d", self.seconds)  # a quarter of the memory: there may be tens of millions
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What it found."""
+
+    responses: Mapping[str, Responses]
+    charts: Sequence[Mapping[str, Sequence[Point]]]
 
 
 class History:
@@ -151,32 +152,65 @@ class History:
         return found
 
     def responses(self, period: Window) -> Mapping[str, Responses]:
-        """Return what the raw results within a period said, by check; one pass over the rows in question."""
-        found: dict[str, Responses] = {}
-        self._sealed_responses(period, found)
-        names = self._names()
-        where, values = self._archive.unsealed()
-        rows = self._db.execute(
-            "SELECT check_no, duration_us, fault,"  # noqa: S608  our own text
-            " CASE WHEN instr(body, '\"r\":') THEN body END"
-            f" FROM results WHERE rowid >= ? AND started_ms >= ? AND started_ms < ? AND {where}",
-            (self._first_row(period.start - self._disorder), to_ms(period.start), to_ms(period.end), *values),
-        )
-        for number, duration_us, fault, body in rows:
-            name = names.get(number)
-            if name is None:
-                continue
-            entry = found.get(name)
-            if entry is None:
-                entry = found[name] = Responses(0, 0, 0)
-            _count(entry, duration_us, fault, body)
-        return found
+        """Return what the raw results within a period said, by check."""
+        return self.survey(Wish(period)).responses
 
-    def series(self, period: Window, step: timedelta) -> Mapping[str, Sequence[Point]]:
+    def series(
+        self, period: Window, step: timedelta, checks: Collection[str] | None = None
+    ) -> Mapping[str, Sequence[Point]]:
         """Return the results within a period as points of bins that begin at its start, by check."""
+        return self.survey(Wish(charts=[(period, step)], charted=checks)).charts[0]
+
+    def packets(self, checks: Sequence[str], period: Window) -> Iterator[Mapping[str, Timed]]:
+        """Give the packets of some checks that time the network, by check, an hour at a time, oldest first.
+
+        Within an hour each check's packets are in order of time; no more than some hours are held at once.
+        """
+        yield from self._pass(Wish(judged=checks, hours=period), {}, [])
+
+    def survey(self, wish: Wish, hear: Callable[[Mapping[str, Timed]], None] = lambda _: None) -> Survey:
+        """Read the results once, and answer everything that is wished.
+
+        Args:
+            wish: what.
+            hear: is given the packets, as `packets` gives them.
+        """
+        found: dict[str, Responses] = {}
+        charts = [Bins(window, step, self._disorder) for window, step in wish.charts]
+        for packets in self._pass(wish, found, charts):
+            hear(packets)
+        if wish.period is not None:
+            for name, _, duration_us, fault, body in self._unsealed(wish.period):
+                _count(found.setdefault(name, Responses(0, 0, 0)), duration_us, fault, body)
+        for (window, _), bins in zip(wish.charts, charts, strict=True):
+            for name, started_ms, duration_us, fault, body in self._unsealed(window):
+                if wish.charted is None or name in wish.charted:
+                    _count(bins.tally(name, from_ms(started_ms)), duration_us, fault, body)
+        return Survey(found, [bins.points() for bins in charts])
+
+    def _pass(self, wish: Wish, found: dict[str, Responses], charts: Sequence[Bins]) -> Iterator[Mapping[str, Timed]]:
+        """Take what is sealed into responses and charts, and give the packets of all hours."""
+        asked = [asking.Bins(to_ms(w.start), to_ms(w.end), _ms(s), wish.charted) for w, s in wish.charts]
+        if wish.period is not None:
+            period = wish.period
+            asked.append(asking.Bins(to_ms(period.start), to_ms(period.end), _ms(period.end - period.start) or 1))
+        hours = list(_hours(wish.hours)) if wish.hours else []
+        names = {n: name for n, name in self._names().items() if name in wish.judged}
+        held: dict[int, list[Mapping[str, Timed]]] = {}
+        told = 0
+        for said, ended in self._archive.read(asked, wish.judged, hours) if asked or hours else ():
+            for number, packets in said.packets.items():
+                held.setdefault(number, []).append(packets)
+            _take(said, wish, found, charts)
+            while told < ended:
+                yield _merged([*held.pop(told, ()), self._unsealed_packets(names, hours[told])])
+                told += 1
+        for number in range(told, len(hours)):
+            yield _merged([*held.pop(number, ()), self._unsealed_packets(names, hours[number])])
+
+    def _unsealed(self, period: Window) -> Iterator[tuple[str, int, int, str, str | None]]:
+        """Give what the journal alone has: check, start, duration, fault, and the body where there are echoes in it."""
         names = self._names()
-        bins = Bins(period, step, self._disorder)
-        self._sealed_bins(period, step, bins)
         where, values = self._archive.unsealed()
         rows = self._db.execute(
             "SELECT check_no, started_ms, duration_us, fault,"  # noqa: S608  our own text
@@ -187,18 +221,7 @@ class History:
         for number, started_ms, duration_us, fault, body in rows:
             name = names.get(number)
             if name is not None:
-                _count(bins.tally(name, from_ms(started_ms)), duration_us, fault, body)
-        return bins.points()
-
-    def packets(self, checks: Sequence[str], period: Window) -> Iterator[Mapping[str, Timed]]:
-        """Give the packets of some checks that time the network, by check, an hour at a time, oldest first.
-
-        Within an hour each check's packets are in order of time; no more than some hours are held at once.
-        """
-        hours = list(_hours(period))
-        names = {n: name for n, name in self._names().items() if name in checks}
-        for hour, sealed in zip(hours, self._archive.packets(sorted(checks), hours), strict=True):
-            yield _merged([*sealed, self._unsealed_packets(names, hour)])
+                yield name, started_ms, duration_us, fault, body
 
     def words(self, period: Window) -> Sequence[Told]:
         """Return what came to be owed to people within a period, in that order; evidence alone does not hold it."""
@@ -234,6 +257,8 @@ class History:
             yield from_row(self._site, *checks[number], row)
 
     def _unsealed_packets(self, names: Mapping[int, str], hour: Window) -> Mapping[str, Timed]:
+        if not names:
+            return {}
         where, values = self._archive.unsealed()
         marks = ", ".join("?" * len(names))
         rows = self._db.execute(
@@ -257,17 +282,6 @@ class History:
 
     def _names(self) -> Mapping[int, str]:
         return dict(self._db.execute("SELECT no, name FROM checks WHERE site = ?", (self._site,)).fetchall())
-
-    def _sealed_responses(self, period: Window, found: dict[str, Responses]) -> None:
-        for answers in self._archive.answers(period):
-            for said in answers:
-                _add(found.setdefault(said.subject, Responses(0, 0, 0)), said)
-
-    def _sealed_bins(self, period: Window, step: timedelta, bins: Bins) -> None:
-        for answers in self._archive.answers(period, step):
-            # A file stands by check; bins want the order of time.
-            for said in sorted(answers, key=lambda a: a.bin):
-                _add(bins.tally(said.subject, period.start + said.bin * step), said)
 
     def _rows(self, query: str, values: tuple[object, ...]) -> Iterator[tuple[Any, ...]]:
         """Ask every journal of this site's past, oldest first."""
@@ -294,13 +308,29 @@ class History:
         return first
 
 
-def _add(entry: Responses | Tally, said: Answers) -> None:
+def _take(said: asking.Said, wish: Wish, found: dict[str, Responses], charts: Sequence[Bins]) -> None:
+    """Take what a file says into charts and responses."""
+    for (window, step), bins, some in zip(wish.charts, charts, said.bins, strict=False):
+        # A file stands by check; bins want the order of time.
+        for one in sorted(some, key=lambda a: a.bin):
+            _add(bins.tally(one.subject, window.start + one.bin * step), one)
+    for one in said.bins[-1] if wish.period is not None else ():
+        if one.subject not in found:
+            found[one.subject] = Responses(0, 0, 0)
+        _add(found[one.subject], one)
+
+
+def _add(entry: Responses | Tally, said: asking.Answers) -> None:
     entry.good += said.good
     entry.bad += said.bad
     entry.blind += said.blind
     entry.echoes_sent += said.echoes_sent
     entry.echoes_lost += said.echoes_lost
-    entry.seconds.extend(said.seconds)
+    entry.micros.frombytes(said.micros.cast("B"))
+
+
+def _ms(length: timedelta) -> int:
+    return length // timedelta(milliseconds=1)
 
 
 def _hours(period: Window) -> Iterator[Window]:
@@ -354,9 +384,9 @@ def _count(entry: Responses | Tally, duration_us: int, fault: str, body: str | N
     entry.good += 1
     if echoes:
         back = sorted(e for e in echoes if e is not None)
-        entry.seconds.append(back[(len(back) - 1) // 2] / 1e6)
+        entry.micros.append(min(back[(len(back) - 1) // 2], _MOST))
     else:
-        entry.seconds.append(duration_us / 1e6)
+        entry.micros.append(min(duration_us, _MOST))
 
 
 @contextlib.contextmanager

@@ -6,39 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from monitor.congestion_record import Timed
-from monitor.segments import RESULT, plain, read_columns, received
+from monitor.segments import plain, received
 
-_STAMP: Final = pa.timestamp("ms", tz="UTC")
-_COLUMNS: Final = ["subject", "time", "fault", "duration_us", "connect_us", "rtts_us"]
+_BLIND: Final = pa.array(["local", "internal"])
 _LOST: Final = float("inf")
 
 
-def read_packets(file: Path, checks: Sequence[str], start_ms: int, end_ms: int) -> Mapping[str, Timed]:
-    """Return the packets of some checks whose results started within [start, end), by check, in order of time.
+def packets_in(table: pa.Table) -> Mapping[str, Timed]:
+    """Return the packets of results, by check, in order of time.
 
-    Raises:
-        OSError: the file is not there, or is not a file of ours.
+    Args:
+        table: results, with the columns `subject` and `fault` (as dictionaries), `time`, `duration_us`, `connect_us`
+            and `rtts_us`.
     """
-    bounds = [pa.scalar(moment, pa.int64()).cast(_STAMP) for moment in (start_ms, end_ms)]
-    wanted = (pc.field("kind") == RESULT) & pc.field("subject").isin(checks)
-    wanted &= (pc.field("time") >= bounds[0]) & (pc.field("time") < bounds[1])
-    wanted &= ~pc.field("fault").isin(["local", "internal"])
-    table = read_columns(file, _COLUMNS, wanted)
-    if not len(table):
-        return {}
-    names = plain(table, "subject").dictionary_encode()
-    table = table.set_column(0, "subject", names.indices)
+    names, faults = plain(table, "subject"), plain(table, "fault")
+    blind = pc.is_in(faults.dictionary, _BLIND).take(faults.indices)
     echoes = plain(table, "rtts_us")
-    several = pc.greater(pc.fill_null(pc.list_value_length(echoes), 0), 0)
-    answered = pc.and_(several, pc.greater(received(echoes), 0))
-    opened = pc.and_(pc.equal(plain(table, "fault").cast(pa.string()), ""), pc.is_valid(table.column("connect_us")))
+    sent, came = received(echoes)
+    several = pc.greater(sent, 0)
+    answered = pc.and_not(pc.greater(came, 0), blind)
+    opened = pc.and_(pc.equal(faults.dictionary, "").take(faults.indices), pc.is_valid(plain(table, "connect_us")))
+    table = table.set_column(table.schema.get_field_index("subject"), "subject", names.indices)
     found = pa.concat_tables(
         [_echoes(table.filter(answered)), _handshakes(table.filter(pc.and_not(opened, several)))]
     ).combine_chunks()

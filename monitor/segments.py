@@ -305,112 +305,21 @@ def read_columns(file: Path, columns: Sequence[str], wanted: pc.Expression) -> p
         raise OSError(f"{file}: {exc}") from exc
 
 
-@dataclass(slots=True)
-class Answers:
-    """What the results of one check in one bin said."""
-
-    subject: str
-    bin: int
-    good: int
-    bad: int
-    blind: int
-    echoes_sent: int
-    echoes_lost: int
-    seconds: memoryview[float]  # response times of the good ones
-
-
-def read_answers(file: Path, start_ms: int, end_ms: int, step_ms: int) -> list[Answers]:
-    """Sum up the results of a file that started within [start, end), by check and bin; bins begin at `start`.
-
-    Raises:
-        OSError: the file is not there, or is not a file of ours.
-    """
-    bounds = [pa.scalar(moment, pa.int64()).cast(_STAMP) for moment in (start_ms, end_ms)]
-    wanted = (pc.field("kind") == RESULT) & (pc.field("time") >= bounds[0]) & (pc.field("time") < bounds[1])
-    table = read_columns(file, ["subject", "time", "fault", "duration_us", "rtts_us"], wanted)
-    if not len(table):
-        return []
-    subject = plain(table, "subject").dictionary_encode()
-    bins = pc.divide(pc.subtract(plain(table, "time").cast(pa.int64()), start_ms), step_ms)
-    key = pc.add(pc.multiply(subject.indices.cast(pa.int64()), 1 << 32), bins)
-    if not pc.all(pc.greater_equal(key[1:], key[:-1]), min_count=0).as_py():
-        order = pc.array_sort_indices(key)  # a check that left by two paths
-        table, key = table.take(order), key.take(order)
-    sums, seconds = _sum_up(table, key)
-    names = subject.dictionary.to_pylist()
-    found, at = [], 0
-    for row in sums:
-        good, some = row["good_sum"], row["good_sum"] + row["blind_sum"]
-        code, number = divmod(row["key"], 1 << 32)
-        lost = row["sent_sum"] - row["came_sum"]
-        counts = (good, row["key_count"] - some, row["blind_sum"], row["sent_sum"], lost)
-        found.append(Answers(names[code], number, *counts, seconds[at : at + good]))
-        at += good
-    return found
-
-
-def _sum_up(table: pa.Table, key: pa.Array) -> tuple[list[dict[str, int]], memoryview[float]]:
-    """Count by key, in the order of the keys, and give the response times of the good results in that order."""
-    fault, rtts = plain(table, "fault").cast(pa.string()), plain(table, "rtts_us")
-    blind = pc.is_in(fault, pa.array(["local", "internal"]))
-    good = pc.equal(fault, "")
-    came = received(rtts)
-    seen = pc.invert(blind).cast(pa.int64())
-    columns = {
-        "key": key,
-        "good": good.cast(pa.int64()),
-        "blind": blind.cast(pa.int64()),
-        "sent": pc.multiply(pc.fill_null(pc.list_value_length(rtts), 0).cast(pa.int64()), seen),
-        "came": pc.multiply(came, seen),
-    }
-    wanted = [(name, "sum") for name in ("good", "blind", "sent", "came")]
-    sums = pa.table(columns).group_by("key", use_threads=False).aggregate([*wanted, ("key", "count")])
-    response = _response_us(rtts, came, plain(table, "duration_us"))
-    seconds = pc.divide(response.filter(good).cast(pa.float64()), 1e6)
-    data = memoryview(seconds.buffers()[1]).cast("B")[8 * seconds.offset : 8 * (seconds.offset + len(seconds))]
-    return sums.sort_by("key").to_pylist(), data.cast("d")
-
-
 def plain(table: pa.Table, name: str) -> pa.Array:
     """Return a column in one piece."""
     column = table.column(name)
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def received(rtts: pa.ListArray) -> pa.Array:
-    """Return how many echoes of each result came back."""
-    lengths = pc.fill_null(pc.list_value_length(rtts), 0).cast(pa.int64())
-    if not rtts.flatten().null_count:
-        return lengths
-    came = pa.repeat(pa.scalar(0, pa.int64()), len(rtts))
-    for length in pc.unique(lengths).to_pylist():
-        mask = pc.equal(lengths, length)
-        some = rtts.filter(mask)
-        back = pa.repeat(pa.scalar(0, pa.int64()), len(some))
-        for i in range(length):
-            back = pc.add(back, pc.is_valid(pc.list_element(some, i)).cast(pa.int64()))
-        came = pc.replace_with_mask(came, mask, back)
-    return came
-
-
-def _response_us(rtts: pa.ListArray, came: pa.Array, duration: pa.Array) -> pa.Array:
-    """The lower median of the echoes that came back, or the whole duration where there were none."""
-    response = duration.cast(pa.int64())
-    lengths = pc.fill_null(pc.list_value_length(rtts), 0)
-    for length in pc.unique(lengths).to_pylist():
-        if length == 0:
-            continue
-        mask = pc.and_(pc.equal(lengths, length), pc.greater(came, 0))
-        some = rtts.filter(mask)
-        # Columns of echoes, sorted across: a sorting network of comparisons of whole columns; the lost ones sink.
-        places = [pc.fill_null(pc.list_element(some, i).cast(pa.int64()), _MOST + 1) for i in range(length)]
-        for end in range(length - 1, 0, -1):
-            for i in range(end):
-                low, high = pc.min_element_wise(*places[i : i + 2]), pc.max_element_wise(*places[i : i + 2])
-                places[i], places[i + 1] = low, high
-        middle = pc.divide(pc.subtract(came.filter(mask), 1), 2)
-        response = pc.replace_with_mask(response, mask, pc.choose(middle, *places))
-    return response
+def received(rtts: pa.ListArray) -> tuple[pa.Array, pa.Array]:
+    """Return how many echoes each result sent, and how many came back."""
+    sent = pc.fill_null(pc.list_value_length(rtts), 0).cast(pa.int64())
+    values = pc.list_flatten(rtts)
+    if not values.null_count:
+        return sent, sent
+    lost = pc.cumulative_sum(pa.concat_arrays([pa.array([0], pa.int64()), values.is_null().cast(pa.int64())]))
+    ends = pc.cumulative_sum(sent)
+    return sent, pc.subtract(sent, pc.subtract(lost.take(ends), lost.take(pc.subtract(ends, sent))))
 
 
 @dataclass(frozen=True, slots=True)

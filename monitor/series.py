@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -32,14 +33,14 @@ class Tally:
     good: int = 0
     bad: int = 0
     blind: int = 0
-    seconds: list[float] = field(default_factory=list)
+    micros: array[int] = field(default_factory=lambda: array("I"))  # response times of the good ones
     echoes_sent: int = 0
     echoes_lost: int = 0
 
 
 def point(start: datetime, tally: Tally) -> Point:
     """Close a bin."""
-    ordered = sorted(tally.seconds)
+    ordered = [us / 1e6 for us in sorted(tally.micros)]
     return Point(
         start=start,
         good=tally.good,

@@ -190,5 +190,5 @@ def _write_incident(
             raise UsageError(f"there is no incident {number} in the journal")
         start, end = found.began_at - AROUND, min((found.ended_at or now) + AROUND, now)
         window = Window(_whole_ms(start), _whole_ms(end))
-        read = material.collect(plan, history, window, f"sự cố số {number}")
+        read = material.collect(plan, history, window, f"sự cố số {number}", services=plan.services)
     return papers.write(replace(read, incident=found, dated=dated), out, formats)

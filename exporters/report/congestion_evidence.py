@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -15,35 +16,65 @@ from exporters.report.congestion import (
     Queues,
     judged_checks,
 )
-from monitor import congestion_past
-from monitor.congestion_record import TRIALS_LEAST, Path
-from monitor.history import History
+from monitor import congestion_past, judging
+from monitor.congestion_past import Judged
+from monitor.history import History, Survey, Wish
 from monitor.judge.episode import DEFAULT, Episode
 
 _BIN: Final = timedelta(seconds=DEFAULT.bin_s)
+NOTHING: Final = Wish()  # no charts
 _DIGITS: Final = 3  # of milliseconds: microseconds are what the evidence keeps
+
+
+def look(
+    plan: Plan, history: History, period: Window, charts: Wish = NOTHING
+) -> tuple[Survey, CongestionFigures | None]:
+    """Read the results of a period once: what they say, and the networks' paths judged over it.
+
+    Args:
+        plan: which checks there are, and whose congestion is judged.
+        history: the past.
+        period: of the responses and of the judgement.
+        charts: which charts to gather points for meanwhile.
+
+    Returns:
+        What the results say; the judgement, or None when there is nothing to judge by.
+    """
+    services = judged_checks(plan)
+    targets = [t for t in plan.targets() if t.id in services]
+    wish = replace(
+        charts,
+        period=period,
+        judged=congestion_past.wanted(plan, targets),
+        hours=congestion_past.with_learning(period),
+    )
+    near = congestion_past.beside(plan, targets)
+    count = judging.processes_for(len(near), period)
+    if count:
+        with judging.Judges(near, period, count) as judges:
+            survey = history.survey(wish, judges.hear)
+            found = judges.finish()
+    else:
+        alone = congestion_past.Judging(near, period)
+        survey = history.survey(wish, alone.hear)
+        found = alone.finish()
+    if all(math.isnan(p.floor_s) for p in found.values()):
+        return survey, None
+    return survey, CongestionFigures({name: _path(name, path, period) for name, path in found.items()})
 
 
 def assess(plan: Plan, history: History, period: Window) -> CongestionFigures | None:
     """Judge the networks' paths over a period; None when there is nothing to judge by."""
-    services = judged_checks(plan)
-    targets = [t for t in plan.targets() if t.id in services]
-    wanted = congestion_past.wanted(plan, targets)
-    packets = history.packets(wanted, congestion_past.with_learning(period))
-    paths = congestion_past.judge(plan, targets, packets, period)
-    if all(math.isnan(p.judge.floor_s) for p in paths.values()):
-        return None
-    return CongestionFigures({name: _path(name, path, period) for name, path in paths.items()})
+    return look(plan, history, period)[1]
 
 
-def _path(check: str, path: Path, period: Window) -> PathCongestion:
-    found = path.limit(TRIALS_LEAST)
+def _path(check: str, path: Judged, period: Window) -> PathCongestion:
+    found = path.limit
     limit = DetectionLimit(_ms(found.queue_s), found.minutes, found.trials) if found else None
     start, end = period.start.timestamp(), period.end.timestamp()
     bins = path.bins
     shown = [i for i in range(0, len(bins), 3) if bins[i] < end and bins[i + 1] > start]
-    judge = path.judge
-    known = not math.isnan(judge.floor_s)
+    known = not math.isnan(path.floor_s)
     return PathCongestion(
         check,
         expected=-(-(period.end - period.start) // _BIN),
@@ -51,8 +82,8 @@ def _path(check: str, path: Path, period: Window) -> PathCongestion:
         episodes=[_episode(e) for e in path.episodes if e.start < end and e.end > start],
         queues=Queues([bins[i] for i in shown], [_ms(max(bins[i + 2], 0.0)) for i in shown]),
         limit=limit,
-        floor_ms=_ms(judge.floor_s) if known else None,
-        threshold_ms=_ms(judge.threshold_s) if known else None,
+        floor_ms=_ms(path.floor_s) if known else None,
+        threshold_ms=_ms(path.threshold_s) if known else None,
     )
 
 

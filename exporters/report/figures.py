@@ -13,19 +13,20 @@ from typing import Any, Final
 
 from config.plan import Peak, Plan, ServicePlan, Target, Window
 from exporters.report.congestion import CongestionFigures
-from exporters.report.congestion_evidence import assess
+from exporters.report.congestion_evidence import look
 from exporters.text import own_fault_word
 from exporters.text_page import label
 from monitor import availability
 from monitor.availability import Account, Outage, Segment
 from monitor.duty import is_own_fault
-from monitor.history import History, Responses
+from monitor.history import History, Responses, Survey
 from monitor.model import SIMULATED, Gap, Incident, SlotCount, State
 from monitor.traced import RouteTrace
 
 PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
 RATIO_DIGITS: Final = 6  # more would claim to know fractions of a second in a month
 SECOND_DIGITS: Final = 3
+Seen = tuple[Survey, CongestionFigures | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +80,17 @@ class Figures:
         return int(availability.observed_s(seconds) / slowest_s(service, window))
 
 
-def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
-    """Compute the figures of a period, which must not reach beyond the present."""
+def gather(plan: Plan, history: History, period: Window, title: str, seen: Seen | None = None) -> Figures:
+    """Compute the figures of a period, which must not reach beyond the present.
+
+    Args:
+        plan: the configuration.
+        history: the past.
+        period: of which.
+        title: what it is called.
+        seen: what `look` found of the period; it is asked when None.
+    """
+    survey, congestion = seen or look(plan, history, period)
     changes, gaps = history.changes(period.end), history.gaps(period)
     runs = history.runs()
     known_until = max((r.alive for r in runs), default=period.start)
@@ -96,14 +106,14 @@ def gather(plan: Plan, history: History, period: Window, title: str) -> Figures:
         period,
         checks,
         services,
-        history.responses(period),
+        survey.responses,
         history.slots(period),
         history.incidents(period),
         gaps,
         peaks_of(plan, period),
         known_until,
         any(SIMULATED in r.version for r in runs if r.started < period.end and r.alive > period.start),
-        assess(plan, history, period),
+        congestion,
         traces=history.traces(period),
     )
 
@@ -219,13 +229,12 @@ def _slots_json(slots: SlotCount | None) -> dict[str, int]:
 
 def _results_json(responses: Responses | None) -> dict[str, Any]:
     found = responses or Responses(0, 0, 0, [])
-    ordered = sorted(found.seconds)
-    quantiles = {f"p{round(p * 100)}": percentile(ordered, p) for p in PERCENTILES}
+    *quantiles, most = found.at_ranks((*PERCENTILES, 1.0))
     return {
         "good": found.good,
         "bad": found.bad,
         "not_measured": found.blind,
-        "response_s": {**quantiles, "max": ordered[-1] if ordered else None},
+        "response_s": {**{f"p{round(p * 100)}": q for p, q in zip(PERCENTILES, quantiles, strict=True)}, "max": most},
         "echoes": {"sent": found.echoes_sent, "lost": found.echoes_lost},
     }
 

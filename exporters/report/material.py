@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
-from config.plan import REFERENCES, EventPlan, Plan, ReportKind, ServiceKind, ServicePlan, Window
-from exporters.report.figures import Figures, gather, within
-from monitor.history import History
+from config.plan import REFERENCES, EventPlan, Peak, Plan, ReportKind, ServiceKind, ServicePlan, Window
+from exporters.report.congestion import main_check
+from exporters.report.congestion_evidence import look
+from exporters.report.figures import Figures, gather, peaks_of, within
+from monitor.history import History, Wish
 from monitor.model import Incident
 from monitor.series import Point
 
@@ -53,18 +55,42 @@ class Material:
         return self.figures.plan
 
 
-def collect(plan: Plan, history: History, period: Window, title: str, event: EventPlan | None = None) -> Material:
-    """Read the figures of a period and the points of its charts."""
-    figures = gather(plan, history, period, title)
+def collect(
+    plan: Plan,
+    history: History,
+    period: Window,
+    title: str,
+    event: EventPlan | None = None,
+    services: Sequence[ServicePlan] = (),
+) -> Material:
+    """Read the figures of a period and the points of its charts, in one pass over the results.
+
+    Args:
+        plan: the configuration.
+        history: the past.
+        period: of which.
+        title: what it is called.
+        event: the event that it is.
+        services: whose response is drawn besides those of `charted`.
+    """
     step = step_for(period)
-    zooms = []
-    for peak in figures.peaks:
-        core = within(peak, period)
-        window = Window(max(core.start - AROUND_PEAK, period.start), min(core.end + AROUND_PEAK, period.end))
-        fine = step_for(window, 180)
-        zooms.append(Zoom(peak.id, window, fine, history.series(window, fine)))
+    peaks = peaks_of(plan, period)
+    around = [_around(peak, period) for peak in peaks]
+    charts = [(period, step), *((window, step_for(window, 180)) for window in around)]
+    drawn = {main_check(s).id for s in (*charted(plan), *services)}
+    survey, congestion = look(plan, history, period, Wish(charts=charts, charted=drawn))
+    zooms = [
+        Zoom(peak.id, window, fine, points)
+        for peak, (window, fine), points in zip(peaks, charts[1:], survey.charts[1:], strict=True)
+    ]
+    figures = gather(plan, history, period, title, (survey, congestion))
     names = {s.id: s.name for s in plan.services} | {REFERENCES: "Mốc tham chiếu"}
-    return Material(figures, step, history.series(period, step), tuple(zooms), event, names=names)
+    return Material(figures, step, survey.charts[0], tuple(zooms), event, names=names)
+
+
+def _around(peak: Peak, period: Window) -> Window:
+    core = within(peak, period)
+    return Window(max(core.start - AROUND_PEAK, period.start), min(core.end + AROUND_PEAK, period.end))
 
 
 def step_for(window: Window, bins: int = _BINS) -> timedelta:

@@ -12,7 +12,7 @@ from exporters.report import charts, claims, congestion_claims, letter, tables
 from exporters.report.charts import Axis, Bar, Curve, Strip
 from exporters.report.congestion import main_check
 from exporters.report.document import Annex, Block, Document, Heading, Numbering, Paragraph, Style, Table
-from exporters.report.figures import Figures, percentile
+from exporters.report.figures import Figures
 from exporters.report.material import CURVES, Material, Zoom, charted, step_for
 from exporters.text import duration_words
 from monitor.duty import is_own_fault
@@ -188,8 +188,7 @@ def _bars(figures: Figures, no: Numbering) -> Block:
         found = figures.responses.get(main_check(service).id)
         if service.kind is not ServiceKind.CARRIER or found is None:
             continue
-        ordered = sorted(found.seconds)
-        median, high = percentile(ordered, 0.5), percentile(ordered, 0.95)
+        median, high = found.at_ranks((0.5, 0.95))
         bars.append(Bar(service.name, median, high, found.echoes_lost, found.echoes_sent))
     return charts.carriers(bars, no.chart("So sánh giữa các nhà mạng"))
 

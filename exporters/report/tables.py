@@ -14,7 +14,7 @@ from exporters import text_report as words
 from exporters.report.claims import Blind
 from exporters.report.congestion import main_check
 from exporters.report.document import Column, Numbering, Table
-from exporters.report.figures import Figures, Line, percentile, slowest_s, within
+from exporters.report.figures import Figures, Line, slowest_s, within
 from exporters.text import cause_sentence, duration_words, fault_phrase, own_fault_sentence, state_word
 from exporters.text_cause import count_words, why_sentence
 from monitor.availability import Account, Outage
@@ -158,16 +158,16 @@ def _carrier_row(figures: Figures, service: ServicePlan) -> tuple[str, ...]:
     target = main_check(service)
     found = figures.responses.get(target.id)
     path = target.path.name if target.path else "đường truyền mặc định"
-    if found is None or not found.seconds:
+    if found is None or not found.good:
         return (service.name, path, *(words.DASH,) * 5)
-    ordered = sorted(found.seconds)
+    median, high, most = found.at_ranks((0.5, 0.95, 1.0))
     sent, lost = found.echoes_sent, found.echoes_lost
     return (
         service.name,
         path,
-        words.milliseconds(percentile(ordered, 0.5)),
-        words.milliseconds(percentile(ordered, 0.95)),
-        words.milliseconds(ordered[-1]),
+        words.milliseconds(median),
+        words.milliseconds(high),
+        words.milliseconds(most),
         f"{words.count(lost)} / {words.count(sent)}" if sent else "không đo",
         f"{words.number(100 * lost / sent, 2)}%" if sent else words.DASH,
     )

@@ -20,7 +20,7 @@ from exporters import text_report as words
 from exporters.report import claims, tables, xlsx_congestion
 from exporters.report.archive import steady_zip
 from exporters.report.congestion import CongestionFigures, main_check
-from exporters.report.figures import PERCENTILES, Figures, percentile, slowest_s, within
+from exporters.report.figures import PERCENTILES, Figures, slowest_s, within
 from exporters.report.letter import SIMULATED_BANNER
 from exporters.report.material import Material, charted
 from exporters.text import fault_phrase, kind_word, state_word
@@ -207,7 +207,7 @@ class _Book:
         rows: list[Row] = []
         for target in figures.plan.targets():
             found = figures.responses.get(target.id)
-            ordered = sorted(found.seconds) if found else []
+            times = found.at_ranks(PERCENTILES) if found else [None] * len(PERCENTILES)
             rows.append(
                 (
                     target.id,
@@ -220,7 +220,7 @@ class _Book:
                         target.every_s,
                         found.good + found.bad if found else 0,
                     ),
-                    *(_ms(percentile(ordered, p)) for p in PERCENTILES),
+                    *(_ms(t) for t in times),
                     *(
                         (found.good, found.bad, found.blind, found.echoes_sent, found.echoes_lost)
                         if found
@@ -247,15 +247,15 @@ class _Book:
             found = figures.responses.get(target.id)
             if service.kind is not ServiceKind.CARRIER or found is None:
                 continue
-            ordered = sorted(found.seconds)
+            median, high, most = found.at_ranks((0.5, 0.95, 1.0))
             sent, lost = found.echoes_sent, found.echoes_lost
             rows.append(
                 (
                     service.name,
                     target.path.name if target.path else "mặc định",
-                    _ms(percentile(ordered, 0.5)),
-                    _ms(percentile(ordered, 0.95)),
-                    _ms(ordered[-1] if ordered else None),
+                    _ms(median),
+                    _ms(high),
+                    _ms(most),
                     sent,
                     lost,
                     lost / sent if sent else None,

@@ -1,0 +1,163 @@
+"""The results in a file of the evidence, read once for everything that is asked of them.
+
+A group of rows at a time, so that memory is bounded by the group, not by the file; as columns all the way, so that the
+interpreter sees a few numbers a check and not every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from monitor.asked import Answers, Asked, Bins, Said
+from monitor.packets import packets_in
+from monitor.segments import RESULT, plain, received
+
+_COLUMNS: Final = ["subject", "time", "fault", "duration_us", "connect_us", "rtts_us"]
+_BLIND: Final = ("local", "internal")  # faults of our own: they say nothing of the target
+_LOST: Final = 2**32  # above any time in microseconds
+_BIN_BITS: Final = 32
+
+
+def read(file: Path, asked: Asked) -> Said:
+    """Read a file once and answer everything.
+
+    Raises:
+        OSError: the file is not there, or is not a file of ours.
+    """
+    said = Said([[] for _ in asked.bins], {})
+    rows: list[pa.Table] = []
+    for table in _results(file):
+        for found, wanted in zip(said.bins, asked.bins, strict=True):
+            if wanted.end_ms:
+                found += _in_bins(table, wanted)
+        if asked.hours:
+            rows.append(_of_checks(table, asked.judged))
+    if rows:
+        table = pa.concat_tables(rows).unify_dictionaries().combine_chunks()
+        for number, (start, end) in asked.hours.items():
+            part = _between(table, start, end)
+            said.packets[number] = packets_in(part) if len(part) else {}
+    return said
+
+
+def read_answers(file: Path, start_ms: int, end_ms: int, step_ms: int) -> list[Answers]:
+    """Sum up the results of a file that started within [start, end), by check and bin; bins begin at `start`.
+
+    Raises:
+        OSError: the file is not there, or is not a file of ours.
+    """
+    return read(file, Asked([Bins(start_ms, end_ms, step_ms)])).bins[0]
+
+
+def _results(file: Path) -> Iterator[pa.Table]:
+    """Give the results in a file, by groups of rows."""
+    try:
+        with pq.ParquetFile(file, read_dictionary=["kind", "subject", "fault"]) as stored:
+            for group in range(stored.num_row_groups):
+                kinds = _kinds(stored.metadata.row_group(group))
+                if kinds == (RESULT, RESULT):
+                    yield stored.read_row_group(group, columns=_COLUMNS, use_threads=False)
+                elif kinds is None or kinds[0] <= RESULT <= kinds[1]:
+                    table = stored.read_row_group(group, columns=[*_COLUMNS, "kind"], use_threads=False)
+                    found = table.filter(pc.equal(table.column("kind").cast(pa.string()), RESULT))
+                    if len(found):
+                        yield found.select(_COLUMNS)
+    except pa.ArrowException as exc:
+        raise OSError(f"{file}: {exc}") from exc
+
+
+def _kinds(group: Any) -> tuple[str, str] | None:
+    """Return the least and the greatest kind in a group of rows; None when the file does not say."""
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema == "kind":
+            held = column.statistics
+            return (held.min, held.max) if held is not None and held.has_min_max else None
+    raise OSError("there is no column `kind`")
+
+
+def _of_checks(table: pa.Table, checks: Collection[str]) -> pa.Table:
+    subject = plain(table, "subject")
+    wanted = pc.is_in(subject.dictionary, pa.array(sorted(checks), pa.string()))
+    return table.filter(wanted.take(subject.indices))
+
+
+def _between(table: pa.Table, start_ms: int, end_ms: int) -> pa.Table:
+    times = plain(table, "time").cast(pa.int64())
+    ends = pc.min_max(times).as_py()
+    if not len(table) or (ends["min"] >= start_ms and ends["max"] < end_ms):
+        return table
+    return table.filter(pc.and_(pc.greater_equal(times, start_ms), pc.less(times, end_ms)))
+
+
+def _in_bins(table: pa.Table, wanted: Bins) -> list[Answers]:
+    if wanted.checks is not None:
+        table = _of_checks(table, wanted.checks)
+    table = _between(table, wanted.start_ms, wanted.end_ms)
+    if not len(table):
+        return []
+    subject = plain(table, "subject")
+    names = subject.dictionary.to_pylist()
+    bins = pc.divide(pc.subtract(plain(table, "time").cast(pa.int64()), wanted.start_ms), wanted.step_ms)
+    key = pc.add(pc.multiply(subject.indices.cast(pa.int64()), 1 << _BIN_BITS), bins)
+    if not pc.all(pc.greater_equal(key[1:], key[:-1]), min_count=0).as_py():
+        order = pc.array_sort_indices(key)  # a check that left by two paths
+        table, key = table.take(order), key.take(order)
+    return _sum_up(table, key, names)
+
+
+def _sum_up(table: pa.Table, key: pa.Array, names: Sequence[str]) -> list[Answers]:
+    """Count by key, whose equal values stand together, and cut the response times at the same places."""
+    fault, rtts = plain(table, "fault"), plain(table, "rtts_us")
+    blind = pc.is_in(fault.dictionary, pa.array(_BLIND)).take(fault.indices)
+    good = pc.equal(fault.dictionary, "").take(fault.indices)
+    sent, came = received(rtts)
+    micros = _response(rtts, sent, came, plain(table, "duration_us")).filter(good)
+    seen = pc.invert(blind).cast(pa.int64())
+    runs = pc.run_end_encode(key, run_end_type=pa.int64())
+    last = pc.subtract(runs.run_ends, 1)
+    sums = [
+        pc.cumulative_sum(column).take(last).to_pylist()
+        for column in (good.cast(pa.int64()), blind.cast(pa.int64()), pc.multiply(sent, seen), pc.multiply(came, seen))
+    ]
+    times = memoryview(micros.buffers()[1]).cast("B")[4 * micros.offset : 4 * (micros.offset + len(micros))].cast("I")
+    names_of = (divmod(value, 1 << _BIN_BITS) for value in runs.values.to_pylist())
+    found, done = [], 0
+    for (code, number), rows, goods, blinds, sents, cames in zip(
+        names_of, *map(_parts, [runs.run_ends.to_pylist(), *sums]), strict=True
+    ):
+        some = times[done : done + goods]
+        done += goods
+        found.append(Answers(names[code], number, goods, rows - goods - blinds, blinds, sents, sents - cames, some))
+    return found
+
+
+def _parts(sums: Sequence[int]) -> list[int]:
+    """Return what each running sum adds to the one before."""
+    return [after - before for before, after in pairwise([0, *sums])]
+
+
+def _response(rtts: pa.ListArray, sent: pa.Array, came: pa.Array, duration: pa.Array) -> pa.Array:
+    """The lower median of the echoes that came back, or the whole duration where there were none."""
+    response = duration
+    for length in pc.unique(sent).to_pylist():
+        mask = pc.and_(pc.equal(sent, length), pc.greater(came, 0))
+        if length == 0:
+            continue
+        some, back = rtts.filter(mask), came.filter(mask)
+        # Columns of echoes, sorted across: a sorting network of comparisons of whole columns; the lost ones sink.
+        columns = [pc.fill_null(pc.list_element(some, i).cast(pa.int64()), _LOST) for i in range(length)]
+        for end in range(length - 1, 0, -1):
+            for i in range(end):
+                low, high = pc.min_element_wise(*columns[i : i + 2]), pc.max_element_wise(*columns[i : i + 2])
+                columns[i], columns[i + 1] = low, high
+        middle = pc.divide(pc.subtract(back, 1), 2)
+        response = pc.replace_with_mask(response, mask, pc.choose(middle, *columns).cast(pa.uint32()))
+    return response
