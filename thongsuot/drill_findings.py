@@ -30,6 +30,7 @@ class Injected:
     ended_at: datetime
     limit_s: float  # from injecting to the word, at most
     back_limit_s: float  # from mending to the word that it is over, at most
+    tolerated: bool = False  # by its rule the service goes on: nobody is to be told
 
 
 @dataclass(slots=True)
@@ -103,10 +104,23 @@ def judge(
     by_id = {i.id: i for i in incidents}
     findings = []
     for number, fault in enumerate(injected):
-        until = injected[number + 1].at if number + 1 < len(injected) else None
+        again = (f.at for f in injected[number + 1 :] if not f.services or set(f.services) & set(fault.services))
+        until = next((at for at in again if at >= fault.ended_at), None)
         mine = [w for w in words if fault.at <= w[0].created_at and (until is None or w[0].created_at < until)]
         findings.append(_find(fault, changes, by_id, mine, until))
+    for word, _ in words:
+        _blame(word, findings, by_id)
+    for finding in findings:
+        finding.reasons = _reasons(finding)
     return findings
+
+
+def _blame(word: Told, findings: Sequence[Finding], incidents: dict[int, Incident]) -> None:
+    """Count a word that is about none of the faults of its time against the one that was injected last."""
+    going_on = [f for f in findings if f.fault.at <= word.created_at]
+    late = [f for f in going_on if (word.created_at - f.fault.ended_at).total_seconds() <= f.fault.back_limit_s]
+    if going_on and not any(_about(f.fault, word, incidents) for f in late):
+        going_on[-1].others.append(word)
 
 
 def _find(
@@ -119,20 +133,25 @@ def _find(
     finding = Finding(fault)
     for told, arrived in words:
         if not _about(fault, told, incidents):
-            finding.others.append(told)
-        elif told.notice.kind in OPENING and finding.word is None:
+            continue
+        if told.notice.kind in OPENING and finding.word is None:
             finding.word, finding.told_at = told, arrived
-        elif told.notice.kind in (EventKind.RECOVERED, EventKind.PASSED):
+        elif told.notice.kind in (EventKind.RECOVERED, EventKind.PASSED) and not _is_the_end(finding):
             finding.back_word, finding.back_told_at = told, arrived
     _date(finding, changes, incidents, until)
-    finding.reasons = _reasons(finding)
     return finding
+
+
+def _is_the_end(finding: Finding) -> bool:
+    """Whether the end that was found is that of the very incident that was told."""
+    word, back = finding.word, finding.back_word
+    return word is not None and back is not None and word.notice.incident == back.notice.incident
 
 
 def _about(fault: Injected, told: Told, incidents: dict[int, Incident]) -> bool:
     notice = told.notice
     if not fault.services:
-        return notice.service == OWN_FAULT
+        return not fault.tolerated and notice.service == OWN_FAULT
     incident = incidents.get(notice.incident)
     members = incident.cause.members if incident is not None and incident.cause is not None else ()
     return notice.service in fault.services or any(m in fault.services for m in members)
@@ -144,6 +163,8 @@ def _date(
     """Say when it was seen to begin and to end."""
     fault = finding.fault
     incident = incidents.get(finding.word.notice.incident) if finding.word is not None else None
+    if fault.tolerated:
+        return
     if not fault.services:
         own = [
             i
@@ -177,6 +198,8 @@ def _date(
 
 def _reasons(finding: Finding) -> list[str]:
     fault, reasons = finding.fault, []
+    if fault.tolerated:
+        return ["told-though-up"] if finding.word is not None or finding.others else []
     if finding.detected_at is None:
         reasons.append("not-detected")
     elif finding.state is not fault.state:
@@ -221,6 +244,7 @@ def as_json(finding: Finding, plan: Plan, subjects: dict[str, str]) -> dict[str,
         "recovery_told_s": finding.back_told_s,
         "recovery_limit_s": fault.back_limit_s,
         "other_words": [subjects.get(w.message_id, "") for w in finding.others],
+        "tolerated": fault.tolerated,
         "passed": finding.passed,
         "reasons": finding.reasons,
     }

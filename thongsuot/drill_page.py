@@ -88,7 +88,7 @@ def _told(clock: str, took_s: float | None, limit_s: float, lang: Language) -> s
 
 def _letter(plan: Plan, found: Finding, lang: Language) -> str:
     if found.word is None:
-        return text_drill.label("nobody", lang)
+        return text_drill.label("tolerated" if found.fault.tolerated else "nobody", lang)
     return _MARKS.sub("", subject(plan, found.word))
 
 

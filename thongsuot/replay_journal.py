@@ -41,6 +41,7 @@ from thongsuot.replay_differences import Pair, pair_up
 
 CHUNK: Final = 2_000  # results read ahead
 RELOAD_S: Final = 2.0  # a run that begins so soon after one that was not stopped is the same process with new settings
+JUST_ASKED_S: Final = 1.0  # chosen: who was asked so shortly before has been asked
 GRACE_S: Final = 2.0  # chosen: a recheck that started so long after it was due was not the one that was asked for
 WARM_UP: Final = timedelta(days=1)  # read before the period, so that states and the floors of queues are known
 _NOBODY: Final = MailPlan("replay@thongsuot.invalid", (), ())
@@ -169,6 +170,7 @@ class RecordedFeed:
         self._past = past
         self._ahead: deque[Result] = deque()
         self._asked: dict[str, datetime] = {}
+        self._started: dict[str, datetime] = {}
 
     async def due(self) -> datetime | None:
         """Return when the next recorded result was there."""
@@ -185,6 +187,7 @@ class RecordedFeed:
             self.unknown[result.check] = self.unknown.get(result.check, 0) + 1
             return result
         self.seen.add(result.check)
+        self._started[result.check] = result.started_at
         due = self._asked.pop(result.check, None)
         if due is not None and result.started_at > due + timedelta(seconds=GRACE_S):
             self.missing.append((due, result.check))
@@ -193,6 +196,9 @@ class RecordedFeed:
     def request(self, check: str, delay_s: float) -> None:
         """Note that the replay wanted a check run once more."""
         due = self.now + timedelta(seconds=max(delay_s, 0.0))
+        started = self._started.get(check)
+        if started is not None and started >= due - timedelta(seconds=JUST_ASKED_S):
+            return
         self._asked[check] = min(due, self._asked.get(check, due))
 
     def take_counts(self) -> Sequence[SlotCount]:
@@ -289,10 +295,10 @@ def _lives(history: History, whole: Window, given: Plan, config: Path) -> _Lives
         except (OSError, UnicodeDecodeError, ConfigError):
             unreadable.append(digest)
             plans[digest] = given
-    reloads = [
-        a.stopped is None and b.started - a.alive < timedelta(seconds=RELOAD_S) for a, b in pairwise([*runs[:1], *runs])
-    ]
-    return _Lives(list(zip(runs, [False, *reloads[1:]], strict=True)), plans, unreadable)
+    goes_on = [False] * len(runs)
+    for number, (before, run) in enumerate(pairwise(runs), 1):
+        goes_on[number] = before.stopped is None and run.started - before.alive < timedelta(seconds=RELOAD_S)
+    return _Lives(list(zip(runs, goes_on, strict=True)), plans, unreadable)
 
 
 _PACE: Final = ("every_s", "timeout_s", "rates", "peaks")

@@ -36,17 +36,20 @@ class Outcome:
 
 
 @dataclass(slots=True)
-class _Run:
-    """One simulated life of the daemon."""
+class ScenarioFeed:
+    """The answers of one simulated life of the daemon, by its own schedule."""
 
     plan: Plan
     world: World
     window: Window
     now: datetime
+    timed: bool = False  # answers come when they have taken their time; else the moment they are asked for
     queue: list[tuple[datetime, int, Target, int]] = field(default_factory=list)  # due, tie-breaker, check, attempt
     order: itertools.count[int] = field(default_factory=itertools.count)
     counts: dict[tuple[str, datetime], int] = field(default_factory=dict)
     results: int = 0
+    _ended: list[tuple[datetime, int, Result]] = field(default_factory=list)  # under way, by when they end
+    _running: dict[str, datetime] = field(default_factory=dict)  # until when
 
     def begin(self) -> None:
         """Plan the first slot of every check."""
@@ -66,20 +69,49 @@ class _Run:
         self._push(self.now + timedelta(seconds=max(delay_s, 0.0)), target, 1)
 
     async def due(self) -> datetime | None:
-        """Return when the next check is due."""
-        return self.queue[0][0] if self.queue else None
+        """Return when the next answer comes."""
+        if not self.timed:
+            return self.queue[0][0] if self.queue else None
+        while self.queue and (not self._ended or self.queue[0][0] <= self._ended[0][0]):
+            self._start()
+        return self._ended[0][0] if self._ended else None
 
     def take(self) -> Result:
-        """Run the check that is due next."""
+        """Return the next answer, and move the clock to it."""
+        self.results += 1
+        if self.timed:
+            ended, _, result = heapq.heappop(self._ended)
+            self.now = max(ended, self.now)
+            return result
+        result = self._run(*self._next())
+        self.now = result.started_at
+        return result
+
+    def _next(self) -> tuple[datetime, Target, int]:
         due, _, target, attempt = heapq.heappop(self.queue)
-        due = max(due, self.now)
+        due = max(due, self.now) if not self.timed else due
         if attempt == 0:
             self._plan_slot(target, due)
+        return due, target, attempt
+
+    def _start(self) -> None:
+        """Ask the check that is due next; one that is under way is not asked twice at once."""
+        due, target, attempt = self._next()
+        busy = self._running.get(target.id)
+        if busy is not None and due < busy:
+            if attempt:
+                self._push(busy, target, attempt)
+            return
+        result = self._run(due, target, attempt)
+        ended = due + timedelta(seconds=result.reading.duration_s)
+        self._running[target.id] = ended
+        heapq.heappush(self._ended, (ended, next(self.order), result))
+
+    def _run(self, due: datetime, target: Target, attempt: int) -> Result:
+        if attempt == 0:
             hour = due.replace(minute=0, second=0, microsecond=0)
             self.counts[target.id, hour] = self.counts.get((target.id, hour), 0) + 1
         reading = self.world.reading(target, due)
-        self.now = due
-        self.results += 1
         return Result(target.site, target.id, target.path_id, due, due, 0.0, attempt, reading)
 
     def take_counts(self) -> Sequence[SlotCount]:
@@ -112,7 +144,7 @@ async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, 
     done = 0
     try:
         for window in lives:
-            done += await _live(_Run(plan, world, window, window.start), journal, seed)
+            done += await _live(ScenarioFeed(plan, world, window, window.start), journal, seed)
         sealer = Sealer(plan, journal, Board(plan, whole.start), clock=lambda: whole.end, pause_s=0)
         if trouble := await sealer.seal_simulated():
             raise JournalError(f"the evidence cannot be sealed: {trouble}")
@@ -121,7 +153,7 @@ async def simulate(plan: Plan, event: EventPlan, scenario: Scenario, out: Path, 
     return Outcome(done, len(lives), whole)
 
 
-async def _live(run: _Run, journal: Journal, seed: int) -> int:
+async def _live(run: ScenarioFeed, journal: Journal, seed: int) -> int:
     run.begin()
     await live(run.plan, journal, run, run.window.end, Manner(f"seed {seed} {SIMULATED}", ticks=False))
     return run.results
