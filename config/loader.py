@@ -212,8 +212,14 @@ def _policy(draft: Draft, check: CheckDraft) -> OutagePolicy:
         bad_rounds=keys.bad_rounds or defaults.bad_rounds or probe.rounds_to_down,
         good_rounds=keys.good_rounds or defaults.good_rounds or usual.good_rounds,
         recheck_s=keys.recheck_after or defaults.recheck_after or usual.recheck_s,
+        objective=(keys.objective or _service_objective(draft, check) or defaults.objective or 99.5) / 100,
         slow_over_s=keys.slow_over or defaults.slow_over,
     )
+
+
+def _service_objective(draft: Draft, check: CheckDraft) -> float | None:
+    services = (s.settings for s in draft.services if s.id == check.service)
+    return next((s.objective for s in services if s is not None), None)
 
 
 def _event(event: EventDraft, site: SiteSettings) -> EventPlan:

@@ -87,6 +87,7 @@ class OutagePolicy:
     bad_rounds: int = 3  # consecutive bad results before DOWN, the first one included
     good_rounds: int = 2  # consecutive good results before UP again
     recheck_s: float = 5.0  # pause before each fast recheck after a first bad result
+    objective: float = 0.995  # share of rounds that shall succeed; far more failures than it bears are scattered ones
     slow_over_s: float | None = None  # a good answer slower than this counts as slow; that many make DEGRADED
 
 

@@ -202,6 +202,9 @@ class PathSettings(Section):
         return self
 
 
+Objective = Annotated[float, Field(ge=50, le=99.999)]
+
+
 class PolicySettings(Section):
     """How often to look, how long to wait, and when a streak of results is believed."""
 
@@ -218,6 +221,11 @@ class PolicySettings(Section):
     )
     recheck_after: Annotated[Duration, _between("100ms", "1h")] | None = Field(
         default=None, description="Pause before each fast recheck after a first bad result; 5s without one"
+    )
+    objective: Objective | None = Field(
+        default=None,
+        description="Per cent of rounds that shall succeed; 99.5 without one. A check that fails now and then, far "
+        "more often than this bears, is degraded",
     )
     slow_over: Slow | None = Field(
         default=None, description="A good answer slower than this counts as slow; a streak of them means degraded"
@@ -283,6 +291,9 @@ class ServiceSettings(Section):
         description="Id of the service of kind carrier through which it is reached, where its paths do not say",
     )
     up_when: UpWhen = Field(default="all", description="Which checks must be up: all, any, or {at_least: n}")
+    objective: Objective | None = Field(
+        default=None, description="As of a check, for all checks of this service that say nothing themselves"
+    )
     checks: dict[str, Any] = Field(description="The checks by id")
 
 

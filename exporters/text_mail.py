@@ -16,6 +16,7 @@ from config.plan import SitePlan
 from exporters import text, text_cause, text_route, text_suspicion
 from exporters.letter_layout import Draft, Part, as_html, as_text
 from exporters.text import Words, pick
+from exporters.text_reason import reason_words
 from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
 from probes.base import one_line
 
@@ -322,7 +323,7 @@ class _Writer:
     def _evidence_line(self, e: Evidence) -> tuple[str, str]:
         kind = f" [{one_line(e.kind)}]" if e.kind else ""
         state = text.state_word(e.state, self.lang)
-        why = text.fault_phrase(e.fault, self.lang, e.state)
+        why = reason_words(e.detail, self.lang) or text.fault_phrase(e.fault, self.lang, e.state)
         when = text.local_clock(e.at, self.tz)
         if e.at.astimezone(self.tz).date() != self.n.at.astimezone(self.tz).date():
             when = text.local_time(e.at, self.tz)

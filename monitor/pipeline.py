@@ -23,7 +23,7 @@ from monitor.judge.outage import Sample
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.own_faults import follow_clock, lay, worth_telling
 from monitor.own_watch import Kind, Lapse, OwnWatch
-from monitor.queues import Queue, began_at, ended_at, sentence
+from monitor.queues import began_at, ended_at, sentence
 from monitor.scene import LiveScene
 from monitor.suspicion import Suspicions
 from monitor.tracing import with_ways
@@ -115,8 +115,7 @@ class Pipeline:
             track.memory = recovered.memories.get(name, track.memory)
             track.gap = gap
             if name in recovered.queues:
-                track.queue = Queue(recovered.queues[name])
-                track.queue_since = began_at(track.queue.episode) if track.queue.episode else None
+                track.recall(recovered.queues[name])
             if gap is None and not reloaded:
                 # Also of a check that is not judged yet: its verdict may be dated before the stop.
                 self._open_gap(track, recovered.alive or now, "off", batch)
@@ -254,6 +253,10 @@ class Pipeline:
         if track.memory_changed():
             batch.memories[track.target.id] = track.memory
         self._weigh_queue(track, result, batch)
+        since = track.weigh_failures(result, sample)
+        if since is not None:
+            self._change(track, track.believed, since, track.reason(), batch)
+            batch.queues[track.target.id] = track.kept()
 
     def _weigh_queue(self, track: Track, result: Result, batch: Batch) -> None:
         """Feed the judge of congestion, and record what it begins, ends or takes back."""
@@ -267,7 +270,7 @@ class Pipeline:
             self._begin_congestion(track, after, batch)
         self._suspicions.note(track)
         if queue.worth_keeping(result.started_at):
-            batch.queues[track.target.id] = queue.state()
+            batch.queues[track.target.id] = track.kept()
 
     def _begin_congestion(self, track: Track, episode: Episode, batch: Batch) -> None:
         since = track.memory.since
@@ -281,7 +284,7 @@ class Pipeline:
         if since is None or track.memory.state not in (State.UP, State.DEGRADED):
             return
         track.queue_since = max(at, since)
-        self._change(track, track.memory.state, track.queue_since, "", batch)
+        self._change(track, track.believed, track.queue_since, track.reason(), batch)
 
     def _change(self, track: Track, state: State, at: datetime, detail: str, batch: Batch) -> None:
         site, name = self._plan.site.id, track.target.id
@@ -320,6 +323,8 @@ class Pipeline:
         log.info("%s is %s since %s %s", change.subject, change.state, change.at.isoformat(), change.detail)
         if track.queue.episode is not None:
             self._begin_congestion(track, track.queue.episode, batch)
+        elif track.believed is not found.state:
+            self._change(track, track.believed, found.at, track.reason(), batch)  # it burned before, and does again
 
     def _settle_held(self, batch: Batch) -> None:
         for check in list(self._held):
@@ -363,6 +368,7 @@ class Pipeline:
             batch.gaps.append(Gap(self._plan.site.id, track.target.id, start, track.gap.start, "own-fault"))
         self._open_gap(track, start, "own-fault", batch)
         track.memory = outage.forget_streak(track.memory)
+        track.burn.outage()
         if track.memory_changed():
             batch.memories[track.target.id] = track.memory
 

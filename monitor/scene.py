@@ -273,7 +273,7 @@ def _evidence(tracks: Iterable[Track]) -> list[Evidence]:
             at=r.started_at,
             state=SUSPECT if t.memory.suspect else t.state.value,
             fault=r.reading.fault or "",
-            detail=r.reading.detail or (t.reason() if t.state is State.CONGESTED else ""),
+            detail=r.reading.detail or (t.reason() if t.state in (State.CONGESTED, State.DEGRADED) else ""),
             kind=t.target.probe.kind,
         )
         for t, r in asked

@@ -82,13 +82,13 @@ class Suspicions:
             self._owe(_Told(EventKind.UNCONFIRMED, told, came_to_nothing, references), stamp, now, batch)
         for track in told:
             track.queue.told_at, track.queue.told_confirmed = None, False
-            batch.queues[track.target.id] = track.queue.state()
+            batch.queues[track.target.id] = track.kept()
         self._watched.clear()
 
     def _mark(self, tracks: Sequence[Track], stamp: datetime, batch: Batch) -> None:
         for track in tracks:
             track.queue.told_at = stamp
-            batch.queues[track.target.id] = track.queue.state()
+            batch.queues[track.target.id] = track.kept()
 
     def _owe(self, told: _Told, stamp: datetime, now: datetime, batch: Batch) -> None:
         """Owe a word in the thread of the suspicion of a moment."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 from config.plan import REFERENCES, OutagePolicy, Target
 from monitor.board import CheckView
+from monitor.judge import burn as burns
+from monitor.judge.burn import Burn
 from monitor.judge.observer import Witness
 from monitor.judge.outage import Memory, Sample
 from monitor.judge.service import NEVER, Since
 from monitor.model import Gap, Result, State
-from monitor.queues import Queue, sentence
+from monitor.queues import Queue, began_at, sentence
 
 LOCAL_STREAK: Final = 2  # results in a row that we could not measure, from which on it is believed
 
@@ -55,6 +58,8 @@ class Track:
     shown: Since | None = None
     queue: Queue = field(default_factory=Queue)
     queue_since: datetime | None = None  # when congestion last began or ended
+    burn: Burn = field(default_factory=Burn)
+    burn_since: datetime | None = None  # when scattered failures last began or ended to be too many
     _written: tuple[object, ...] = _kept(Memory())
 
     @property
@@ -72,7 +77,45 @@ class Track:
         """What is believed of the check, observed just now or not. A queue matters only while something answers."""
         if self.queue.episode is not None and self.memory.state in (State.UP, State.DEGRADED):
             return State.CONGESTED
+        if self.burn.burning is not None and self.memory.state is State.UP:
+            return State.DEGRADED
         return self.memory.state
+
+    def weigh_failures(self, result: Result, sample: Sample) -> datetime | None:
+        """Look for failures that are scattered; return since when the believed state is another by them, or None.
+
+        Call it after the judge of outages: what that one calls an outage is never scattered. A recheck counts for no
+        round, or the rechecks after a failure would water its share down.
+        """
+        burn, at = self.burn, result.started_at
+        if self.memory.state is State.DOWN or self.is_reference:
+            burn.outage()
+            return None
+        if sample is Sample.BAD:
+            if result.attempt == 0:
+                burn.bad(at.timestamp())
+            return None
+        objective, before = self.target.policy.objective, self.believed
+        changed = burn.good(at.timestamp(), objective) if result.attempt == 0 else burn.settle(objective)
+        if not changed:
+            return None
+        began = datetime.fromtimestamp(burn.burning.since, UTC) if burn.burning is not None else at
+        self.burn_since = max(filter(None, (began, self.memory.since, self.queue_since, self.burn_since)))
+        return self.burn_since if self.believed is not before else None
+
+    def kept(self) -> Mapping[str, Any]:
+        """Return what a restart must not forget of queues and of scattered failures, as JSON can hold it."""
+        state = dict(self.queue.state())
+        if not self.burn.idle:
+            state["burn"] = self.burn.state()
+        return state
+
+    def recall(self, state: Mapping[str, Any]) -> None:
+        """Go on with what `kept` returned before a restart."""
+        self.queue, self.burn = Queue(state), Burn(state.get("burn"))
+        self.queue_since = began_at(self.queue.episode) if self.queue.episode else None
+        burning = self.burn.burning
+        self.burn_since = datetime.fromtimestamp(burning.since, UTC) if burning else None
 
     def note_local(self, at: datetime | None) -> None:
         """Count a result in which we could not measure, started at `at`; None is one in which we could."""
@@ -94,12 +137,15 @@ class Track:
         state = self.state
         if self.shown is not None and self.shown.state is state:
             return
-        at = self.gap.start if self.gap else max(filter(None, (self.memory.since, self.queue_since)), default=None)
+        at = self.gap.start if self.gap else self._since()
         if self.shown is not None and self.shown.state is State.UNKNOWN and at is not None:
             # Seen again: the believed state may be older than the gap it shows through after.
             at = max(at, self.last_started or at) if self.memory.state is not State.DOWN else at
         before = self.shown.state if self.shown else State.UNKNOWN
         self.shown = Since(state, at or now, before)
+
+    def _since(self) -> datetime | None:
+        return max(filter(None, (self.memory.since, self.queue_since, self.burn_since)), default=None)
 
     def show_state(self, view: CheckView) -> bool:
         """Copy the shown state to the board; return whether it differs."""
@@ -122,6 +168,8 @@ class Track:
             return self.last.reading.detail or str(self.last.reading.fault)
         if self.state is State.CONGESTED and self.queue.episode is not None:
             return sentence(self.queue.episode)
+        if self.state is State.DEGRADED and self.memory.state is State.UP and self.burn.burning is not None:
+            return burns.sentence(self.burn.burning)
         return "" if self.state is State.UP else self.because
 
     def show_result(self, view: CheckView, result: Result, *, seen: bool) -> None:
