@@ -15,7 +15,8 @@ from typing import Final
 ITEMS_LIMIT: Final = 50  # numbers taken from one run; chosen: each becomes a series of its own
 NAME_LIMIT: Final = 60  # characters of a label in a value's name
 
-_ITEM: Final = re.compile(r"\s*(?:'((?:[^']|'')*)'|([^\s='|]+))=(\S*)")
+# A label is looked for at its beginning alone and read once: else a long text without `=` takes quadratic time.
+_ITEM: Final = re.compile(r"(?:(?<!')'((?:[^']|'')*+)'|(?<![^\s='|])([^\s='|]++))=(\S*)")
 _NUMBER: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)(.*)", re.DOTALL)
 _NOT_NAME: Final = re.compile(r"[^a-z0-9]+")
 

@@ -261,6 +261,13 @@ def test_no_more_numbers_than_the_limit_are_taken() -> None:
     assert len(named(" ".join(f"a{n}=1" for n in range(500)))) == ITEMS_LIMIT
 
 
+@pytest.mark.parametrize("piece", ["a", "'", "' ", "'a", "'a'", "=", "|", " x", "''a", "a'", "\t"])
+def test_a_long_text_without_numbers_is_read_in_linear_time(piece: str) -> None:
+    began = time.thread_time()
+    assert named(f"x {piece * (65536 // len(piece))} y") == {}
+    assert time.thread_time() - began < 0.5  # of quadratic time it would be ten times as much
+
+
 @given(st.text(max_size=400))
 def test_any_text_gives_finite_numbers_under_clean_names(printed: str) -> None:
     output = split(printed)
