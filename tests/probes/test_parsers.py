@@ -5,6 +5,8 @@ Random bytes, and real exchanges with a part of them changed; `tests/fuzz` holds
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,3 +68,18 @@ def test_a_changed_exchange_is_a_value_or_a_named_fault(target: Target) -> None:
         target(data)
 
     attempt()
+
+
+LONG = 65_000  # bytes: as much as a datagram holds, or one read of a connection
+OF_THE_CONFIGURATION = {"selector", "json_path"}  # short there, and no stranger's
+REPEATED = (b"a", b" ", b"'", b"/", b"\0", b"\xff", b"\r\n", b"<a b=", b"a=,", b"&#", b"{1", b"\xc0\x0c")
+
+
+@pytest.mark.parametrize("name", sorted(set(TARGETS) - OF_THE_CONFIGURATION))
+def test_a_long_input_takes_no_quadratic_time(name: str) -> None:
+    target = TARGETS[name]
+    for piece in (*REPEATED, target.seeds[0]):
+        data = target.seeds[0] + piece * (LONG // len(piece))
+        began = time.thread_time()
+        target(data)
+        assert time.thread_time() - began < 1.0, piece  # quadratic time would be many seconds, linear is some 10 ms
