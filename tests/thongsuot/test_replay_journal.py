@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from config.loader import load_text
-from config.plan import Plan
+from config.plan import Plan, ServiceKind
 from monitor.history import open_history
 from monitor.journal import Journal
-from monitor.model import SIMULATED, EventKind, Notice, ServiceKind, State
+from monitor.model import SIMULATED, EventKind, Notice, State
 from monitor.words import Told
 from thongsuot.cli import app
 from thongsuot.made_up_time import Manner, live
