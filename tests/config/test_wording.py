@@ -84,8 +84,8 @@ def message(keys: str) -> str:
 )
 def test_a_mistake_is_said_plainly_whatever_its_shape(keys: str, expected: str) -> None:
     known = (
-        "bad_rounds, ca_file, class, codes, every, good_rounds, headers, host, name, path, paths, probe, "
-        "recheck_after, rule, share, slow_over, steps, timeout, up_by, word"
+        "bad_rounds, ca_file, class, codes, every, good_rounds, headers, host, name, objective, path, paths, "
+        "probe, recheck_after, rule, share, slow_over, steps, timeout, up_by, word"
     )
     assert message(keys) == expected.replace("KEYS", known)
 
