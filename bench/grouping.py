@@ -102,6 +102,14 @@ class Stage:
         things = {t for by in self.shared.values() for t in by}
         return {t: Use(frozenset(s for s, by in self.shared.items() if t in by)) for t in things}
 
+    def at_work(self, _service: str, _now: datetime) -> bool:
+        """No work is announced."""
+        return False
+
+    def counts_from(self, _service: str, moment: datetime) -> datetime:
+        """All of it counts."""
+        return moment
+
     def one_path(self, _service: str) -> Cause | None:
         """There is one path only."""
         return None

@@ -168,7 +168,12 @@ class _Writer:
                 f"Sự cố của {self.name} đã nặng hơn: dịch vụ {text.state_clause(self.n.state, self.lang)}.",
                 f"The trouble of {self.name} got worse: it {text.state_clause(self.n.state, self.lang)} now.",
             )
-        return f"{self.name} {text.state_clause(self.n.state, self.lang)}."
+        after = self.say(
+            " Đã hết giờ bảo trì đã báo trước mà vẫn chưa thông: thời gian gián đoạn được tính từ lúc hết giờ bảo trì.",
+            " The announced work is over and it still fails: the time counts from the end of the work on.",
+        )
+        clause = f"{self.name} {text.state_clause(self.n.state, self.lang)}."
+        return clause + (after if self.n.failing_since is not None else "")
 
     def _group_lead(self) -> str:
         if self.n.kind is EventKind.PARTLY:
@@ -253,6 +258,9 @@ class _Writer:
         elif self.n.service_name:
             what = ((self.say("Đường truyền", "Uplink"), self.name),)
         began = ((self.say("Bắt đầu", "Began"), f"{self._no_later()}{since} ({zone})"),)
+        if self.n.failing_since is not None:
+            fails = text.local_time(self.n.failing_since, self.tz)
+            what += ((self.say("Hỏng từ", "Fails since"), f"{fails} ({self.say('trong lúc bảo trì', 'during work')})"),)
         rest: tuple[tuple[str, str], ...]
         if self.n.kind in (EventKind.RECOVERED, EventKind.PASSED):
             end = text.local_time(self.n.ended_at or self.n.at, self.tz)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from config.plan import Plan, ServicePlan, Target
+from monitor.maintenance import Announcement
 from monitor.model import Incident, Result, SlotEnd, State
 from monitor.traced import RouteTrace
 from probes.own_clock import ClockState
@@ -49,6 +50,7 @@ class CheckView:
     last: Result | None = None
     suspect: bool = False  # a bad streak has begun and is not confirmed
     congestion_suspected: bool = False  # a queue seems to stand and is not confirmed
+    work: Announcement | None = None  # announced work that it is under; it is measured all the same
     queue_delay_s: float | None = None  # standing above the path's floor; None while learning or not measured
     queue_threshold_s: float | None = None  # how large it must be to be called one: less is not found
     flapping: bool = False
@@ -70,6 +72,7 @@ class ServiceView:
     since: datetime | None = None
     detail: str = ""
     incident: int | None = None  # id of the open incident
+    work: Announcement | None = None  # announced work that it is under
 
 
 @dataclass(slots=True)

@@ -94,6 +94,12 @@ class Scene(Protocol):
     def one_path(self, service: str) -> Cause | None:
         """Return the path that alone does not get through to a service, where others do."""
 
+    def at_work(self, service: str, now: datetime) -> bool:
+        """Whether it is under announced work."""
+
+    def counts_from(self, service: str, moment: datetime) -> datetime:
+        """Return from when on a trouble counts that began at a moment: announced work puts it off to its end."""
+
 
 class DutyBook:
     """The open incidents of a site and what has been told of them. Owned by the pipeline."""
@@ -113,6 +119,9 @@ class DutyBook:
         self._notices = Notices(plan)
         self._rates = Rates(recent)
         self._orphaned: dict[int, datetime] = {}
+        self._excused: dict[
+            int, datetime
+        ] = {}  # incidents that followed from announced work -> when that was seen last
         self._children: dict[int, set[str]] = {}  # names of services told with an incident
         self._looked: frozenset[int] = frozenset()  # incidents of which it is known whether they have one cause
         self._waiting: dict[tuple[int, str], datetime] = {}  # since when a group's word of joining or part waits
@@ -132,6 +141,7 @@ class DutyBook:
         self._review_own_faults(scene, now, batch)
         for service in self._services.values():
             self._review_service(service, scene, now, batch)
+        self._excuse(scene, now)
         self._gather(scene, now, batch)
         for incident in list(self._open.values()):
             if is_group(incident.subject):
@@ -143,9 +153,12 @@ class DutyBook:
         state, incident = scene.state(service.id), self._open.get(service.id)
         if state in TROUBLE:
             if incident is None:
-                why = scene.reason(service.id)
-                self._keep(self._new(service.id, state, scene.since(service.id), now, detail=why), batch)
-            elif state.severity > incident.state.severity:
+                since = scene.since(service.id)
+                began = scene.counts_from(service.id, since)
+                if began > max(now, since):
+                    return  # begun under announced work: told when that ends, if it is so still
+                self._keep(self._new(service.id, state, began, now, detail=scene.reason(service.id)), batch)
+            elif state.severity > incident.state.severity and not scene.at_work(service.id, now):
                 worse = replace(incident, state=state)
                 self._keep(worse, batch)
                 if worse.told and self._group(worse) is None and not scene.flapping(service.id):
@@ -156,6 +169,16 @@ class DutyBook:
             closed = self._close(incident, max(scene.since(service.id), incident.began_at), batch)
             if closed.told and group is None:
                 self._owe(closed, EventKind.RECOVERED, scene, now, batch)
+
+    def _excuse(self, scene: Scene, now: datetime) -> None:
+        """Note which incidents follow from announced work on what their services need: nobody is told of those."""
+        last = {}
+        for service, incident in self._open.items():
+            work = [n for n in self._needs(service) if scene.at_work(n, now) and scene.state(n) is not State.UP]
+            seen = now if work and not incident.told else self._excused.get(incident.id)
+            if seen is not None and now < seen + ORPHAN_WAIT:
+                last[incident.id] = seen
+        self._excused = last
 
     def _review_own_faults(self, scene: Scene, now: datetime, batch: Batch) -> None:
         faults = scene.own_faults()
@@ -220,8 +243,8 @@ class DutyBook:
             self._keep(replace(incident, began_at=min(incident.began_at, now), confirmed_at=now), batch)
 
     def _consider_telling(self, incident: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
-        if self._group(incident) is not None:
-            return  # told with it
+        if self._group(incident) is not None or incident.id in self._excused:
+            return  # told with it, or not at all
         own = not is_service(incident.subject)
         if not own and scene.state(incident.subject) not in TROUBLE:
             return  # not seen just now, or changing too often: nobody is told of what may be over
@@ -292,6 +315,7 @@ class DutyBook:
             and scene.state(s) in TROUBLE
             and not scene.flapping(s)
             and self._cause(s, scene) is None
+            and i.id not in self._excused
         ]
 
     def _gather(self, scene: Scene, now: datetime, batch: Batch) -> None:

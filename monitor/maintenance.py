@@ -6,7 +6,7 @@ An announcement counts from the moment it was put on record, never earlier: what
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -98,6 +98,24 @@ class WorkBook:
                 found = [a for name in names_of(target) for a in by_subject.get(name, ())]
                 if found:
                     self._by_check[target.id] = found
+
+    @property
+    def idle(self) -> bool:
+        """Whether no work is known of."""
+        return not self._by_check
+
+    def under_way(self, measured: Callable[[str], Sequence[State]], at: datetime) -> dict[str, Announcement]:
+        """Return the services and checks that are under work at a moment.
+
+        Args:
+            measured: gives what the checks of a service are measured to be.
+            at: when.
+        """
+        found = {check: work for check in self._by_check if (work := self.on_check(check, at))}
+        for service in {check.partition(".")[0] for check in found}:
+            if work := self.on_service(service, measured(service), at):
+                found[service] = work
+        return found
 
     def on_check(self, check: str, at: datetime) -> Announcement | None:
         """Return the work on a check at a moment: of several, what lasts longest."""

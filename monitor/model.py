@@ -215,6 +215,7 @@ class Notice:
     ended_at: datetime | None = None
     reason: str = ""  # what decided it when it began, one line
     begin_unseen: bool = False  # nobody looked just before: it may have begun earlier
+    failing_since: datetime | None = None  # it fails since then; counted from `since` on, the end of announced work
     why: Cause | None = None  # what several services have in common, or why one path does not get through
     why_name: str = ""  # of its subject, for people
     members: tuple[str, ...] = ()  # names of the services hit by it, back or not

@@ -20,6 +20,9 @@ class Witnesses(Protocol):
     def state(self, service: str) -> State:
         """Return a service's state."""
 
+    def since(self, service: str) -> datetime:
+        """Return since when."""
+
     def begin_seen(self, service: str) -> bool:
         """Whether it was observed when it became what it is."""
 
@@ -68,6 +71,8 @@ class Notices:
             reason=incident.detail,
             begin_unseen=kind is EventKind.OPENED and not scene.begin_seen(subject),
         )
+        if kind is EventKind.OPENED and scene.since(subject) < incident.began_at:
+            whole = replace(whole, failing_since=scene.since(subject))
         if incident.cause is None or incident.cause.kind is CauseKind.NEEDS:
             return whole
         return replace(whole, why=incident.cause, why_name=self.cause_name(incident.cause))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -20,6 +20,7 @@ from monitor.journal import Batch, Journal, JournalBusyError, Recovered
 from monitor.judge import outage
 from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
+from monitor.maintenance import Announcement, WorkBook
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.own_faults import follow_clock, lay, worth_telling
 from monitor.own_watch import Kind, Lapse, OwnWatch
@@ -71,10 +72,12 @@ class Pipeline:
         self._clock = clock
         self._own_watch = own_watch
         self.tracks = {t.id: Track(t) for t in plan.targets()}
-        self._scene = LiveScene(plan, self.tracks)
+        self.book = WorkBook(plan)  # filled from outside: what is announced comes from people
+        self._scene = LiveScene(plan, self.tracks, self.book)
         self._duty = DutyBook(plan, {}, 1)
         self._suspicions = Suspicions(plan)
         self._services_shown: dict[str, State] = {}
+        self._worked_on: Mapping[str, Announcement] = {}  # services and checks under announced work, as shown
         self._held: set[str] = set()  # checks whose DOWN waits for what the references say
         self._taken_back: set[str] = set()  # services that were believed down through a fault of ours
         self._dirty: set[str] = set()  # checks whose shown state may have changed
@@ -457,6 +460,18 @@ class Pipeline:
                 seen = result.observed and not (track.gap and result.reading.fault)
                 track.show_result(view, result, seen=seen)
 
+    def _show_work(self, now: datetime) -> bool:
+        """Mark on the board who is under announced work; return whether that changed."""
+        if self.book.idle and not self._worked_on:
+            return False
+        found = self.book.under_way(self._scene.measured, now)
+        for service, view in self._board.services.items():
+            view.work = found.get(service)
+        for check, shown in self._board.checks.items():
+            shown.work = found.get(check)
+        changed, self._worked_on = found != self._worked_on, found
+        return changed
+
     def _show_board(self, batch: Batch, now: datetime) -> None:
         board, changed = self._board, bool(batch.incidents or batch.changes or batch.gaps or batch.gaps_closed)
         for check in self._dirty:
@@ -474,6 +489,7 @@ class Pipeline:
             view.detail = self._scene.reason(name)
             view.incident = open_now[name].id if name in open_now else None
         self._unshown.clear()
+        changed |= self._show_work(now)
         fault = next(iter(self._scene.own_faults().values()), None)
         board.own_fault, board.own_fault_since = (fault.kind, fault.since) if fault else ("", None)
         if changed:

@@ -16,6 +16,7 @@ from monitor.judge import observer
 from monitor.judge.cause import Failure, Thing, Use
 from monitor.judge.observer import Sight
 from monitor.judge.service import NEVER, Since, began, combine
+from monitor.maintenance import WorkBook
 from monitor.model import OWN_FAULT, SUSPECT, Cause, Change, Evidence, Incident, State
 from monitor.own_faults import LOCAL_KINDS, RESOLVER, Host
 from monitor.queues import Near
@@ -41,6 +42,7 @@ class LiveScene:
 
     plan: Plan
     tracks: Mapping[str, Track]
+    book: WorkBook  # of announced work
     _services: dict[str, _Service] = field(default_factory=dict)
     _faults: dict[str, OwnFault] = field(default_factory=dict)
     _ended: dict[str, datetime] = field(default_factory=dict)
@@ -160,6 +162,18 @@ class LiveScene:
     def one_path(self, service: str) -> Cause | None:
         """Return the path that alone does not get through to a service, where others do."""
         return self._sharing.one_path(service)
+
+    def at_work(self, service: str, now: datetime) -> bool:
+        """Whether a service is under announced work."""
+        return self.book.on_service(service, self.measured(service), now) is not None
+
+    def counts_from(self, service: str, moment: datetime) -> datetime:
+        """Return from when on a trouble counts that began at a moment: announced work puts it off to its end."""
+        return self.book.counts_from(service, self.measured(service), moment)
+
+    def measured(self, service: str) -> list[State]:
+        """Return what the checks of a service are measured to be, announced work or not."""
+        return [t.shown.state if t.shown else State.UNKNOWN for t in self._services[service].tracks]
 
     # For judging.
 

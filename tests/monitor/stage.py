@@ -42,6 +42,7 @@ class Stage:
     lines: int = 1
     by: dict[str, set[Thing]] = field(default_factory=dict)  # what would explain a service's failing
     used: dict[Thing, Use] = field(default_factory=dict)
+    work: dict[str, list[tuple[datetime, datetime]]] = field(default_factory=dict)  # announced, by service
     paths: dict[str, Cause] = field(default_factory=dict)  # a path that alone does not get through
 
     def state(self, service: str) -> State:
@@ -79,6 +80,14 @@ class Stage:
 
     def one_path(self, service: str) -> Cause | None:
         return self.paths.get(service)
+
+    def at_work(self, service: str, now: datetime) -> bool:
+        return any(start <= now < end for start, end in self.work.get(service, ()))
+
+    def counts_from(self, service: str, moment: datetime) -> datetime:
+        for start, end in sorted(self.work.get(service, ())):
+            moment = end if start <= moment < end else moment
+        return moment
 
     def own_faults(self) -> Mapping[str, OwnFault]:
         return self.faults

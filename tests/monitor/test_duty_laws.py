@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from monitor.duty import OwnFault
-from monitor.model import JUDGED, OWN_FAULT, EventKind, State
+from monitor.model import JUDGED, OWN_FAULT, EventKind
 from tests.monitor.builders import at
 from tests.monitor.stage import CONGESTED, DEGRADED, DOWN, ORPHAN_S, UP, Play
 
