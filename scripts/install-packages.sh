@@ -54,6 +54,10 @@ if [[ $purpose == test ]]; then
     compgen -G '/usr/lib/*/kamailio/modules/tls.so' >/dev/null || missing+=(kamailio-tls-modules)
     need monitoring-plugins-basic /usr/lib/nagios/plugins/check_tcp /usr/lib/nagios/plugins/check_http
     need snmpd snmpd
+    need libreoffice-writer-nogui soffice # opens the Word report as an office does
+    need poppler-utils pdftoppm pdffonts
+    # As wide as Times New Roman, which Debian has not.
+    compgen -G '/usr/share/fonts/truetype/liberation*/LiberationSerif-Regular.ttf' >/dev/null || missing+=(fonts-liberation)
     need faketime faketime # brings libfaketime: clocks that tests may set
     # Debian allows one keeper of the clock: installing chrony would throw out the one this machine has.
     command -v chronyd >/dev/null || aside+=(chrony:usr/sbin/chronyd)

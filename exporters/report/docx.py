@@ -47,6 +47,7 @@ MEASURES: Final[Mapping[str, Length]] = {
 }
 TEXT_WIDTH: Final = Mm(165)
 HEAD_LEFT, HEAD_RIGHT = Mm(76), Mm(89)  # the nation's name in 12 points bold is 87.7 mm long
+HEAD_GAP: Final = Mm(2)  # between the two: a long name of the body goes to the next line instead
 INDENT: Final = Mm(12.7)
 # Sizes in points, from the Decree's table; where it leaves a choice, the pair that goes together (12 with 13).
 NATION, MOTTO, BODIES, NUMBER, PLACE = 12, 13, 12, 13, 13
@@ -132,14 +133,16 @@ class _Writer:
         table = self._doc.add_table(rows=1, cols=2)
         _fix_widths(table, (HEAD_LEFT, HEAD_RIGHT), margin=0)
         left, right = table.rows[0].cells
+        _keep_free(left, HEAD_GAP)
         parent = left.paragraphs[0]
         _tight(parent, "centre")
         _run(parent, head.parent.upper(), BODIES)
         body = _add(left, "centre")
         _run(body, head.body.upper(), BODIES, bold=True)
         # The rule is as long as a third to a half of the line, in the middle.
-        line_pt = min(len(head.body) * _CAPITAL_EM * BODIES, HEAD_LEFT.pt)
-        _rule(left, HEAD_LEFT, line_pt * 0.42)
+        wide = Length(HEAD_LEFT - HEAD_GAP)
+        line_pt = min(len(head.body) * _CAPITAL_EM * BODIES, wide.pt)
+        _rule(left, wide, line_pt * 0.42)
         _run(_add(left, "centre"), head.number, NUMBER)
         nation = right.paragraphs[0]
         _tight(nation, "centre")
@@ -324,7 +327,18 @@ def _rule(place: Any, width: Length, length_pt: float) -> None:
     _borders(paragraph, ("top",))
 
 
+def _keep_free(cell: _Cell, width: Length) -> None:
+    """Keep the right side of a cell free."""
+    margins, side = OxmlElement("w:tcMar"), OxmlElement("w:right")
+    side.set(qn("w:w"), str(width.twips))
+    side.set(qn("w:type"), "dxa")
+    margins.append(side)
+    cell._tc.get_or_add_tcPr().append(margins)
+
+
 def _box(paragraph: WordParagraph) -> None:
+    # A border stands outside of its text: set in, so that the frame keeps to the margins of the page.
+    paragraph.paragraph_format.left_indent = paragraph.paragraph_format.right_indent = Pt(2)
     _borders(paragraph, ("top", "left", "bottom", "right"))
 
 
