@@ -30,6 +30,7 @@ from config.plan import (
     ServicePlan,
     SignerPlan,
     SitePlan,
+    StampPlan,
     Target,
 )
 from config.problems import ConfigError, Findings, Place, Problem
@@ -108,7 +109,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
     assert site is not None  # or a mistake was reported
     uplinks = {id_: Uplink(id_, p.name or id_, p.source, p.interface) for id_, p in draft.paths.items()}
     host, port = parse_listen(draft.web.listen)
-    mail = draft.alerts.mail
+    mail, stamp = draft.alerts.mail, draft.store.timestamp_authority
     return Plan(
         site=SitePlan(site.id, site.name, ZoneInfo(site.timezone), site.language),
         services=tuple(_service(draft, site.id, service, uplinks) for service in draft.services),
@@ -127,6 +128,7 @@ def _finish(draft: Draft, sources: Sources, findings: Findings) -> Plan:
         evidence_key=draft.store.key_file,
         path_carriers={id_: p.carrier for id_, p in draft.paths.items() if p.carrier},
         schedules=schedules_of(draft),
+        stamps=StampPlan(stamp.url, stamp.ca_file, stamp.every) if stamp else None,
         maintenance=tuple(m.plan() for m in draft.maintenance),
     )
 

@@ -269,6 +269,15 @@ class ReportSchedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StampPlan:
+    """Who stamps the chain of evidence with the time, and how often at most."""
+
+    url: str
+    ca_file: FilePath
+    every_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole configuration, ready to run."""
 
@@ -291,6 +300,7 @@ class Plan:
     path_carriers: Mapping[str, str] = field(default_factory=dict)  # path id -> id of a service of kind carrier
     schedules: tuple[ReportSchedule, ...] = ()  # of reports that are sent by themselves
     source: FilePath | None = None  # the main file; None: it came from elsewhere
+    stamps: StampPlan | None = None  # None: nobody stamps the evidence
     maintenance: tuple[MaintenancePlan, ...] = ()
 
     def targets(self) -> tuple[Target, ...]:

@@ -399,6 +399,14 @@ class AlertSettings(Section):
     mail: MailSettings | None = Field(default=None, description="Telling by mail")
 
 
+class StampSettings(Section):
+    """A time-stamp authority (RFC 3161) that bears witness of the chain of evidence."""
+
+    url: Annotated[str, AfterValidator(_page_url)] = Field(description="Where it is asked, http or https")
+    ca_file: FileName = Field(description="Certificates that its stamps must lead to, PEM")
+    every: Annotated[Duration, _between("1h", "31d")] = Field(default=86400.0, description="At most how often")
+
+
 class StoreSettings(Section):
     """Where records are kept, and how long."""
 
@@ -413,6 +421,9 @@ class StoreSettings(Section):
         default=None,
         description="Private key (Ed25519, PEM) that signs the evidence, such as a credential of systemd; without one, "
         "evidence-key.pem in the state directory, made at the first start",
+    )
+    timestamp_authority: StampSettings | None = Field(
+        default=None, description="Who stamps the chain of evidence with the time; nobody without one"
     )
 
 

@@ -66,6 +66,8 @@ class Sealer:
         self._pause_s = pause_s
         self.clock_every_s = CLOCK_EVERY_S
         self._warning = ""  # that the disk fills
+        self._unstamped = ""  # that nobody has stamped the chain with the time for long
+        self._trouble = ""
         self._late_s = max((t.timeout_s for t in plan.targets()), default=0.0) + MARGIN_S
 
     # The task.
@@ -122,10 +124,17 @@ class Sealer:
             log.warning("evidence is not sealed for now, and stays in the journal: %s", trouble)
         elif self._warning and self._warning != self._board.evidence_trouble:
             log.warning("%s", self._warning)
-        self._show(trouble or self._warning)
+        self._trouble = trouble
+        self._show()
         return not trouble
 
-    def _show(self, trouble: str) -> None:
+    def unstamped(self, warning: str) -> None:
+        """Take in that the chain could not be stamped with the time for a while; "" when it could."""
+        self._unstamped = warning
+        self._show()
+
+    def _show(self) -> None:
+        trouble = self._trouble or self._warning or self._unstamped
         if trouble != self._board.evidence_trouble:
             self._board.evidence_trouble = trouble
             self._board.version += 1

@@ -305,11 +305,14 @@ def report(  # noqa: PLR0913, PLR0917  the command line's own options
 
 
 @app.command()
-def verify(
+def verify(  # noqa: PLR0913, PLR0917  the command line's own options
     ctx: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A state directory, its evidence, or a copy of it.")],
     key: Annotated[Path | None, typer.Option("--key", metavar="FILE", help="A public key kept elsewhere, PEM.")] = None,
     head: Annotated[str, typer.Option("--head", metavar="NUMBER:HASH", help="Head of the chain, from a mail.")] = "",
+    tsa_ca: Annotated[
+        Path | None, typer.Option("--tsa-ca", metavar="FILE", help="Certificates that time stamps must lead to, PEM.")
+    ] = None,
     as_json: JsonOption = False,
     lang: LangOption = None,
 ) -> None:
@@ -317,7 +320,7 @@ def verify(
     from thongsuot import verify as verification  # the library of its files is large, and no other command needs it
 
     try:
-        accounts = verification.verify(folder, key, head)
+        accounts = verification.verify(folder, key, head, tsa_ca)
     except ChainError as exc:
         _end(WRONG_USE, str(exc))
     whole = not any(account.problems for account in accounts)

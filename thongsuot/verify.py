@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from config.plan import Language
-from monitor import sealed, segments
+from monitor import sealed, segments, timestamps
 from monitor.chain import (
     CHAIN_FILE,
     GENESIS,
@@ -31,79 +32,12 @@ from monitor.chain import (
     signature_fits,
 )
 from monitor.journal import FILE_NAME, JournalError
+from thongsuot.verify_words import TEXTS
 
 SETTLE_S: Final = 2.0  # a clock that is set back by less than this is being corrected, not turned back
 HOUR: Final = timedelta(hours=1)
+STAMP_SETTLE: Final = timedelta(minutes=5)  # a clock of ours that is ahead by less is no sign of anything
 LOCAL: Final = ZoneInfo("Asia/Ho_Chi_Minh")
-
-# What can be found, in words. `problems` make the evidence not whole; `notes` only say what a reader should know.
-TEXTS: Final[Mapping[str, tuple[str, str]]] = {
-    "no-chain": ("không có {file}: chuỗi bằng chứng bị mất", "there is no {file}: the chain is gone"),
-    "no-key": ("không đọc được khoá công khai: {why}", "the public key cannot be read: {why}"),
-    "other-key": (
-        "{file} là khoá {found}, không phải khoá {expected} được đưa để đối chiếu",
-        "{file} is the key {found}, not the key {expected} that was given",
-    ),
-    "key-changed": ("{file} đã bị sửa", "{file} was changed"),
-    "line-broken": ("dòng {line} bị hỏng: {why}", "line {line} is broken: {why}"),
-    "line-unfinished": ("dòng cuối bị cắt giữa chừng", "the last line is cut off in the middle"),
-    "lines-missing": ("thiếu dòng {first} đến {last}", "lines {first} to {last} are missing"),
-    "line-moved": (
-        "dòng {line} mang số {number}, lẽ ra là {expected}: bị chèn, lặp hoặc đổi chỗ",
-        "line {line} has the number {number} where {expected} belongs: inserted, repeated or moved",
-    ),
-    "link-broken": (
-        "dòng {line} không nối với dòng trước: dòng trước bị sửa, xoá hoặc đổi chỗ",
-        "line {line} does not follow the line before it: that one was changed, deleted or moved",
-    ),
-    "other-signer": ("dòng {line} được ký bằng khoá khác: {found}", "line {line} is signed with another key: {found}"),
-    "signature-wrong": (
-        "chữ ký của dòng {line} không khớp: dòng bị sửa",
-        "line {line} was changed: its signature fails",
-    ),
-    "other-site": ("dòng {line} thuộc điểm khác: {found}", "line {line} belongs to another site: {found}"),
-    "file-missing": ("thiếu tệp {file} (dòng {line})", "{file} is missing (line {line})"),
-    "file-changed": ("tệp {file} đã bị sửa (dòng {line})", "{file} was changed (line {line})"),
-    "file-name": (
-        "tên tệp {file} không khớp mã băm (dòng {line})",
-        "the name {file} does not fit its hash (line {line})",
-    ),
-    "file-unknown": ("tệp lạ, không có trong chuỗi: {file}", "{file} is not in the chain"),
-    "content": (
-        "nội dung {file} không đúng như dòng {line} ghi: {why}",
-        "what is in {file} is not what line {line} says: {why}",
-    ),
-    "deletion-wrong": (
-        "dòng {line} ghi xoá đoạn {number}, nhưng đoạn ấy không có hoặc khác",
-        "line {line} says that segment {number} was deleted, and there is none or another one",
-    ),
-    "not-deleted": ("{file} được ghi là đã xoá nhưng vẫn còn", "{file} is said to be deleted and is still there"),
-    "clock-back": (
-        "đồng hồ bị chỉnh lùi {seconds} giây trước {at} (dòng {line})",
-        "the clock was turned back by {seconds} s before {at} (line {line})",
-    ),
-    "time-order": (
-        "giờ {at} ở dòng {line} không nằm sau giờ của đoạn trước: đồng hồ bị chỉnh lùi hoặc đoạn bị chèn",
-        "the hour {at} of line {line} is not after the hour before: the clock was turned back or a segment inserted",
-    ),
-    "tail-cut": (
-        "chuỗi bị cắt đuôi: kết thúc ở dòng {last}, nhưng {witness} biết đến dòng {number}",
-        "the tail was cut off: the chain ends with line {last}, and {witness} knows line {number}",
-    ),
-    "witness-differs": (
-        "dòng {number} không phải dòng mà {witness} biết",
-        "line {number} is not the one that {witness} knows",
-    ),
-    "no-evidence": ("không có bằng chứng nào trong {file}", "there is no evidence in {file}"),
-    "simulated": ("{count} đoạn là số liệu mô phỏng", "{count} segments are simulated"),
-    "late": ("{count} kết quả đến muộn, nằm ở đoạn của giờ sau", "{count} results came late and are with a later hour"),
-    "not-covered": ("không có đoạn nào từ {start} đến {end}", "there is no segment from {start} to {end}"),
-    "no-witness": (
-        "chưa đối chiếu với đầu chuỗi trong thư (--head): nếu đuôi chuỗi bị cắt thì không thấy được",
-        "not compared with the head in a mail (--head): a tail that was cut off would not be seen",
-    ),
-    "witness-unreadable": ("không đọc được {file}: {why}", "{file} cannot be read: {why}"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,24 +101,29 @@ class Account:
         }
 
 
-def verify(folder: Path, key: Path | None = None, head: str = "") -> list[Account]:
+def verify(folder: Path, key: Path | None = None, head: str = "", tsa_ca: Path | None = None) -> list[Account]:
     """Examine all evidence in a folder: a state directory, its `evidence`, or one site's part of it.
 
     Args:
         folder: where to look.
         key: a public key kept elsewhere; without one, the key beside the evidence is believed.
         head: `number:sha256` (or the hash alone) of a line of the chain, as a mail told it.
+        tsa_ca: certificates that time stamps must lead to; without them, who signed is not checked.
 
     Raises:
-        ChainError: the key that was given cannot be read.
+        ChainError: the key or the certificates that were given cannot be read.
     """
     given = load_public_key(key) if key else None
+    try:
+        roots = timestamps.load_roots(tsa_ca) if tsa_ca else None
+    except timestamps.StampError as exc:
+        raise ChainError(str(exc)) from exc
     places = list(_places(folder))
     if not places:
         account = Account(folder)
         account.wrong("no-evidence", file=str(folder))
         return [account]
-    return [_Examiner(place, given, head if len(places) == 1 else "").examine() for place in places]
+    return [_Examiner(place, given, head if len(places) == 1 else "", roots).examine() for place in places]
 
 
 def _places(folder: Path) -> Iterator[Path]:
@@ -207,7 +146,10 @@ def _is_place(folder: Path) -> bool:
 
 
 class _Examiner:
-    def __init__(self, folder: Path, given: Ed25519PublicKey | None, head: str) -> None:
+    def __init__(
+        self, folder: Path, given: Ed25519PublicKey | None, head: str, roots: Sequence[x509.Certificate] | None
+    ) -> None:
+        self.roots = roots
         self.account = Account(folder)
         self.folder = folder
         self.given = given
@@ -225,6 +167,7 @@ class _Examiner:
             if link.is_segment:
                 self._segment(line, link)
         self._times()
+        self._stamps()
         self._strangers()
         self._witnesses()
         if self.links:
@@ -374,6 +317,30 @@ class _Examiner:
             account.note("simulated", count=count)
         if late := sum(f["late"] for f in found):
             account.note("late", count=late)
+
+    def _stamps(self) -> None:
+        """Check the time stamps of others; a wrong one is a problem, for somebody made it."""
+        account = self.account
+        by_number = {link.number: link for link in self.links.values()}
+        count = 0
+        for token in timestamps.kept(self.folder):
+            name, link = str(token.file.relative_to(self.folder)), by_number.get(token.number)
+            self.known.add(name)
+            if link is None:
+                account.wrong("tail-cut", last=max(by_number, default=0), witness=name, number=token.number)
+                continue
+            try:
+                at = timestamps.check(token.file.read_bytes(), link.text, self.roots)
+            except (OSError, timestamps.StampError) as exc:
+                account.wrong("stamp-wrong", file=name, number=token.number, why=str(exc))
+                continue
+            count += 1
+            stamped = at.isoformat().replace("+00:00", "Z")
+            account.note("stamped", number=token.number, at=stamped)
+            if at < _when(link.fields["sealed"]) - STAMP_SETTLE and not link.fields.get("simulated"):
+                account.wrong("stamp-time", number=token.number, at=stamped, start=link.fields["sealed"])
+        if count and self.roots is None:
+            account.note("stamps-unproved", count=count)
 
     # What should not be there, and who else knows.
 
