@@ -6,9 +6,20 @@ import re
 from typing import Final
 
 from config.plan import Language
-from exporters.text import number_words, pick
+from exporters.text import Words, number_words, pick
 
 _SCATTERED: Final = re.compile(r"^scattered failures: ([\d.]+) % of (\d+) rounds failed in (\d+) h")
+
+_LOAD: Final = re.compile(r"^interface load (\d+) % \((in|out)\)")
+_SLOW: Final = re.compile(r"^slow answer: (\d+) ms of (\d+) ms(?:, most of it (\w+))?")
+_SIDES: Final[dict[str, Words]] = {"in": ("chiều vào", "in"), "out": ("chiều ra", "out")}
+_PHASES: Final[dict[str, Words]] = {
+    "resolve": ("phân giải tên miền chậm", "slow to find the name"),
+    "connect": ("kết nối mạng chậm", "slow to connect: the network"),
+    "tls": ("bắt tay bảo mật (TLS) chậm", "slow TLS handshake"),
+    "processing": ("máy chủ chậm", "slow server"),
+    "transfer": ("truyền dữ liệu chậm", "slow transfer"),
+}
 
 
 def reason_words(detail: str, lang: Language = Language.VI) -> str:
@@ -23,4 +34,13 @@ def reason_words(detail: str, lang: Language = Language.VI) -> str:
             ),
             lang,
         )
+    found = _LOAD.match(detail)
+    if found:
+        side = pick(_SIDES[found[2]], lang)
+        return pick((f"tải cổng {found[1]} % ({side})", f"interface load {found[1]} % ({side})"), lang)
+    found = _SLOW.match(detail)
+    if found:
+        what = pick(_PHASES.get(found[3] or "", ("trả lời chậm", "slow answer")), lang)
+        took, allowed = (number_words(int(ms) / 1000, 1, lang) for ms in (found[1], found[2]))
+        return pick((f"{what}: {took} giây, cho phép {allowed} giây", f"{what}: {took} s, allowed {allowed} s"), lang)
     return ""

@@ -20,6 +20,7 @@ from monitor.journal import Batch, Journal, JournalBusyError, Recovered
 from monitor.judge import outage
 from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
+from monitor.judge.signals import slowness
 from monitor.maintenance import Announcement, WorkBook
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.own_faults import follow_clock, lay, worth_telling
@@ -256,7 +257,7 @@ class Pipeline:
         if track.memory_changed():
             batch.memories[track.target.id] = track.memory
         self._weigh_queue(track, result, batch)
-        since = track.weigh_failures(result, sample)
+        since = track.weigh_signals(result, sample)
         if since is not None:
             self._change(track, track.believed, since, track.reason(), batch)
             batch.queues[track.target.id] = track.kept()
@@ -318,7 +319,7 @@ class Pipeline:
             self._clock(),
             found.earliest,
             "" if well or reading is None else reading.fault or "",
-            "" if well or reading is None else reading.detail,
+            "" if well or reading is None else reading.detail or slowness(reading, track.target.policy.slow_over_s),
             track.memory.flapping,
         )
         track.because = change.detail

@@ -15,6 +15,7 @@ from monitor.judge.burn import Burn
 from monitor.judge.observer import Witness
 from monitor.judge.outage import Memory, Sample
 from monitor.judge.service import NEVER, Since
+from monitor.judge.signals import Signals
 from monitor.model import Gap, Result, State
 from monitor.queues import Queue, began_at, sentence
 
@@ -59,7 +60,8 @@ class Track:
     queue: Queue = field(default_factory=Queue)
     queue_since: datetime | None = None  # when congestion last began or ended
     burn: Burn = field(default_factory=Burn)
-    burn_since: datetime | None = None  # when scattered failures last began or ended to be too many
+    signals: Signals = field(default_factory=Signals)
+    burn_since: datetime | None = None  # when scattered failures, or a full interface, last began or ended
     _written: tuple[object, ...] = _kept(Memory())
 
     @property
@@ -75,14 +77,15 @@ class Track:
     @property
     def believed(self) -> State:
         """What is believed of the check, observed just now or not. A queue matters only while something answers."""
-        if self.queue.episode is not None and self.memory.state in (State.UP, State.DEGRADED):
+        queued = self.queue.episode is not None or self.signals.full_since is not None
+        if queued and self.memory.state in (State.UP, State.DEGRADED):
             return State.CONGESTED
         if self.burn.burning is not None and self.memory.state is State.UP:
             return State.DEGRADED
         return self.memory.state
 
-    def weigh_failures(self, result: Result, sample: Sample) -> datetime | None:
-        """Look for failures that are scattered; return since when the believed state is another by them, or None.
+    def weigh_signals(self, result: Result, sample: Sample) -> datetime | None:
+        """Look for scattered failures and a full interface; return since when another state is believed, or None.
 
         Call it after the judge of outages: what that one calls an outage is never scattered. A recheck counts for no
         round, or the rechecks after a failure would water its share down.
@@ -96,10 +99,14 @@ class Track:
                 burn.bad(at.timestamp())
             return None
         objective, before = self.target.policy.objective, self.believed
-        changed = burn.good(at.timestamp(), objective) if result.attempt == 0 else burn.settle(objective)
-        if not changed:
+        since: float | None = None
+        if burn.good(at.timestamp(), objective) if result.attempt == 0 else burn.settle(objective):
+            since = burn.burning.since if burn.burning is not None else at.timestamp()
+        if self.signals.take(at.timestamp(), result.reading):
+            since = self.signals.full_since or at.timestamp()
+        if since is None:
             return None
-        began = datetime.fromtimestamp(burn.burning.since, UTC) if burn.burning is not None else at
+        began = datetime.fromtimestamp(since, UTC)
         self.burn_since = max(filter(None, (began, self.memory.since, self.queue_since, self.burn_since)))
         return self.burn_since if self.believed is not before else None
 
@@ -108,11 +115,13 @@ class Track:
         state = dict(self.queue.state())
         if not self.burn.idle:
             state["burn"] = self.burn.state()
+        if not self.signals.idle:
+            state["signals"] = self.signals.state()
         return state
 
     def recall(self, state: Mapping[str, Any]) -> None:
         """Go on with what `kept` returned before a restart."""
-        self.queue, self.burn = Queue(state), Burn(state.get("burn"))
+        self.queue, self.burn, self.signals = Queue(state), Burn(state.get("burn")), Signals(state.get("signals"))
         self.queue_since = began_at(self.queue.episode) if self.queue.episode else None
         burning = self.burn.burning
         self.burn_since = datetime.fromtimestamp(burning.since, UTC) if burning else None
@@ -151,7 +160,7 @@ class Track:
         """Copy the shown state to the board; return whether it differs."""
         shown = self.shown or Since(State.UNKNOWN, NEVER, State.UNKNOWN)
         since = self.shown.at if self.shown else None
-        queued = self.queue.suspected
+        queued = self.queue.suspected or self.signals.slow
         before = (view.state, view.since, view.suspect, view.congestion_suspected)
         changed = before != (shown.state, since, self.memory.suspect, queued)
         view.state, view.since = shown.state, since
@@ -168,6 +177,8 @@ class Track:
             return self.last.reading.detail or str(self.last.reading.fault)
         if self.state is State.CONGESTED and self.queue.episode is not None:
             return sentence(self.queue.episode)
+        if self.state is State.CONGESTED:
+            return self.signals.sentence()
         if self.state is State.DEGRADED and self.memory.state is State.UP and self.burn.burning is not None:
             return burns.sentence(self.burn.burning)
         return "" if self.state is State.UP else self.because
