@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from config.plan import Plan, Target
 from monitor.duty import CAUSE_WAIT
-from monitor.model import OWN_FAULT, Change, EventKind, Incident, State
+from monitor.model import OWN_FAULT, SUSPICION, Change, EventKind, Incident, State
 from monitor.words import Told
 
 SLACK_S: Final = 5.0  # chosen: for gathering, writing, and a busy machine
@@ -152,6 +152,8 @@ def _about(fault: Injected, told: Told, incidents: dict[int, Incident]) -> bool:
     notice = told.notice
     if not fault.services:
         return not fault.tolerated and notice.service == OWN_FAULT
+    if notice.service == SUSPICION:
+        return fault.state is State.CONGESTED  # before it is sure, and named by path: no word too many
     incident = incidents.get(notice.incident)
     members = incident.cause.members if incident is not None and incident.cause is not None else ()
     return notice.service in fault.services or any(m in fault.services for m in members)

@@ -46,6 +46,7 @@ GRACE_S: Final = 2.0  # chosen: a recheck that started so long after it was due 
 WARM_UP: Final = timedelta(days=1)  # read before the period, so that states and the floors of queues are known
 _NOBODY: Final = MailPlan("replay@thongsuot.invalid", (), ())
 _POLICY: Final = {"bad_rounds": "count", "good_rounds": "count", "recheck_after": "s", "slow_over": "s"}
+_NOT_JUDGED: Final = frozenset({EventKind.TEST, EventKind.REPORT})  # words that follow from no result
 _LAPSES: Final = frozenset(kind.value for kind in Kind)
 
 
@@ -348,7 +349,7 @@ def _side_now(folder: Path, plan: Plan, window: Window, known_until: datetime, w
 
 
 def _side_then(history: History, plan: Plan, window: Window, known_until: datetime) -> tuple[Side, bool]:
-    words = [w for w in history.words(window) if not w.unneeded]
+    words = [w for w in history.words(window) if not w.unneeded and w.notice.kind not in _NOT_JUDGED]
     incidents = [i for i in history.incidents(window) if not i.withdrawn]
     guessed = not words and any(i.told for i in incidents)
     if guessed:
