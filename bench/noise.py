@@ -11,7 +11,7 @@ import random
 from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from monitor.congestion_record import Path, Timed
 from monitor.judge.episode import Cause, Episode
@@ -256,11 +256,9 @@ class Found:
     """What the judge made of one kind."""
 
     kind: Kind
-    days: float = 0.0
     false: list[Episode] = field(default_factory=list)  # told as congestion where no queue stood
     shares: dict[tuple[int, int], list[bool]] = field(default_factory=dict)  # by size in ms and minutes
     limit: tuple[float, float] | None = None  # ms and minutes
-    threshold_s: float = 0.0
 
 
 def judged(packets: Timed, days: float) -> Path:
@@ -277,7 +275,7 @@ def _told(path: Path) -> list[Episode]:
 def measure(kind: Kind, days: float, seed: int) -> Found:
     """Judge a kind of noise by itself, and with queues laid over it."""
     alone = judged(record(kind, days, seed), days)
-    found = Found(kind, days, _told(alone), threshold_s=alone.judge.threshold_s)
+    found = Found(kind, _told(alone))
     laid = queues(days, random.Random(seed))
     episodes = _told(judged(record(kind, days, seed, laid), days))
     for queue in laid:
@@ -297,24 +295,46 @@ def share(found: Found, least_ms: int, most_ms: int, least_minutes: int) -> tupl
     return sum(hits), len(hits)
 
 
-def main() -> None:
-    import sys, time
+def rows(days: float = 30.0, seed: int = 1) -> list[dict[str, Any]]:
+    """Measure every kind; a row each."""
+    return [_row(measure(kind, days, seed), days) for kind in KINDS]
 
-    days = float(sys.argv[1]) if len(sys.argv) > 1 else 15
-    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    only = sys.argv[3] if len(sys.argv) > 3 else ""
-    for kind in KINDS:
-        if only not in kind.name:
-            continue
-        t = time.time()
-        f = measure(kind, days, seed)
-        row = " ".join(f"{'%d/%d' % share(f, q, q, 15):>6}" for q in QUEUES_MS)
-        big = "%d/%d" % share(f, 15, 50, 15)
+
+def _row(found: Found, days: float) -> dict[str, Any]:
+    large = share(found, 15, 50, 15)
+    limit = found.limit
+    return {
+        "series": f"noise: {found.kind.name}",
+        "events_found": large[0],  # queues of 15 ms and more that stood for 15 minutes and more
+        "events": large[1],
+        "spurious": round(len(found.false) * 30 / days, 2),  # told as congestion where none stood, in 30 days
+        "found_by_ms": {str(q): "{} of {}".format(*share(found, q, q, 15)) for q in QUEUES_MS},
+        "within_limit": "{} of {}".format(*_within(found)),
+        "detection_limit": {"queue_ms": limit[0], "minutes": limit[1]} if limit else None,
+    }
+
+
+def _within(found: Found) -> tuple[int, int]:
+    """Return how many of the queues above the path's own detection limit were found."""
+    if found.limit is None:
+        return 0, 0
+    queue, minutes = found.limit
+    hits = [h for (q, m), all_of in found.shares.items() if q >= queue and m >= minutes for h in all_of]
+    return sum(hits), len(hits)
+
+
+def show(found: Sequence[dict[str, Any]]) -> None:
+    """Print a table of what `rows` returned."""
+    sizes = "".join(f"{f'{q} ms':>10}" for q in QUEUES_MS)
+    print(f"{'noise, 30 days of each':32}{'false':>6}{sizes}{'limit':>16}{'above it':>12}")
+    for row in found:
+        limit = row["detection_limit"]
+        said = f"{limit['queue_ms']:.0f} ms, {limit['minutes']:.0f} min" if limit else "none"
+        hits = "".join(f"{v:>10}" for v in row["found_by_ms"].values())
         print(
-            f"{kind.name:32} T {f.threshold_s * 1000:5.1f} limit {f.limit} false {len(f.false) * 30 / days:4.1f} [{sum(e.by_loss for e in f.false)} loss, {max([(e.end - e.start) / 60 for e in f.false], default=0):.0f} min] {row}  10min: {'%d/%d' % tuple(map(sum, zip(*[(sum(v), len(v)) for (q, m), v in f.shares.items() if m == 10])))} {time.time() - t:.1f}s",
-            flush=True,
+            f"{row['series'].removeprefix('noise: '):32}{row['spurious']:>6}{hits}{said:>16}{row['within_limit']:>12}"
         )
 
 
 if __name__ == "__main__":
-    main()
+    show(rows())

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import grouping, labels, months, reference_rule
+from bench import grouping, labels, months, noise, reference_rule
 from bench.labels import Found, Rise
 from monitor.congestion_record import judge_packets
 from monitor.judge.congestion import Judge
@@ -124,8 +124,12 @@ def atlas_rows() -> list[dict[str, Any]]:
 
 def month_rows(count: int) -> list[dict[str, Any]]:
     rows = []
-    for name, loss in (("1 % loss", Loss(0.01)), ("1 % loss in bursts of 1 s", Loss(0.01, 1.0))):
-        sums = months.run(count, loss, Asked())
+    all_of = {
+        "1 % loss": months.run(count, Loss(0.01), Asked()),
+        "1 % loss in bursts of 1 s": months.run(count, Loss(0.01, 1.0), Asked()),
+        "1 % loss in bursts of 3 s": months.run(count, Loss(0.01, 3.0), Asked()),
+    } | {name: months.run_channel(count, kind, Asked()) for name, kind in months.CHANNELS.items()}
+    for name, sums in all_of.items():
         rows.append(
             row(
                 f"{count} simulated months, {name}",
@@ -151,8 +155,11 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
 def main() -> None:
     count = int(sys.argv[1]) if len(sys.argv) > 1 else MONTHS
     rows = [*jitterbug_rows(), *atlas_rows(), *month_rows(count)]
+    noisy = noise.rows()
     rows += [row(**found) for found in grouping.rows()]
     show(rows)
+    noise.show(noisy)
+    rows += [row(**found) for found in noisy]
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", "utf-8")
 

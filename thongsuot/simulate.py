@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from monitor.judge import outage
 from monitor.judge.outage import Sample
@@ -96,6 +96,20 @@ def simulate_outage(
 ) -> dict[str, Any]:
     """Probe a known truth from its first minute to its last end and return what `thongsuot simulate outage` prints."""
     weather = Weather(truth, loss, random.Random(seed))  # noqa: S311  chance, not secrets
+    return simulate_under(weather, truth, every_s, asked)
+
+
+class Answering(Protocol):
+    """Says of each packet whether it is answered, in order of time."""
+
+    def answered(self, at: float) -> bool:
+        """Say whether a packet sent at `at` is answered."""
+
+
+def simulate_under(
+    weather: Answering, truth: Sequence[tuple[float, float]], every_s: float, asked: Asked
+) -> dict[str, Any]:
+    """Probe under a weather that knows the truth; as `simulate_outage`."""
     start = math.floor(truth[0][0] / 60) * 60.0
     end = truth[-1][1]
     replayed = OutageReplay(asked.policy, every_s)

@@ -29,7 +29,17 @@ from monitor.judge.episode import (
 from monitor.judge.floor import Floor
 from monitor.judge.loss import ALARM, wilson
 from monitor.judge.recent import Kept, Recent
-from monitor.judge.route import CLEAR_SHARE, NOISY_TIMES, as_narrow, is_flat, keeps_level, middle, never_back, shifted
+from monitor.judge.route import (
+    CLEAR_SHARE,
+    FILLED_SHARE,
+    NOISY_TIMES,
+    as_narrow,
+    is_flat,
+    keeps_level,
+    middle,
+    never_back,
+    shifted,
+)
 
 ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
 CHANCE: Final = 1e-5  # and so many more that a row of them is no chance on a path some of whose packets are always slow
@@ -294,7 +304,7 @@ class Judge:
 
     def _judge_run(self, run: Run, now: float, *, stood: bool) -> Iterator[Saying]:
         current = self._open
-        large = run.evidence >= self.settings.evidence
+        large = run.evidence >= self.settings.evidence and 2 * run.count >= self._row
         if not (stood or large):
             return
         if current is None or current.by_loss:
@@ -351,7 +361,10 @@ class Judge:
         clear = floor.spread_s <= CLEAR_SHARE * rise
         flat = (long or clear) and keeps_level(kept, rise, floor.noise_s if long else 0.0, settings.flat_share)
         flat = flat and as_narrow(kept, rise, floor)
-        away = never_back(current.hours, threshold, settings.flat_share)
+        # A queue fills: some packets were half as late. A route is there, or it is not.
+        filled = self._run.least_s - floor.level_s < FILLED_SHARE * rise
+        flat = flat and not filled
+        away = never_back(current.hours, threshold, settings.flat_share, whole_day=filled)
         if (flat or away) and shifted(kept, level, floor.level_s, floor):
             current.peak_s = rise
             yield from self._move(current, level, found.end, now)

@@ -25,6 +25,7 @@ WIDER_NOISES: Final = 3.0
 WIDER_LEAST_S: Final = 0.002  # or by this
 BINS_MANY: Final = 6  # bins whose middle one says how wide they are; of fewer the narrowest does
 CLEAR_SHARE: Final = 0.25  # of the shift, that the quiet path's packets may lie apart for it to be plain to see
+FILLED_SHARE: Final = 0.4  # of the shift: who was less late than this met a queue that was filling
 NOISY_TIMES: Final = 3  # a path too noisy to tell in an hour is asked for as many
 IQR_OF_SIGMA: Final = 1.349  # interquartile range of a normal distribution, in standard deviations
 
@@ -99,7 +100,7 @@ def as_narrow(kept: Sequence[Kept], shift_s: float, floor: Floor) -> bool:
     return found <= WIDER_TIMES * floor.spread_s + max(share * abs(shift_s), WIDER_LEAST_S)
 
 
-def never_back(hours: Sequence[float], threshold_s: float, share: float) -> bool:
+def never_back(hours: Sequence[float], threshold_s: float, share: float, *, whole_day: bool = False) -> bool:
     """Whether an episode's hours, rather than its bins, keep to a level away from the floor.
 
     Args:
@@ -107,9 +108,10 @@ def never_back(hours: Sequence[float], threshold_s: float, share: float) -> bool
         threshold_s: what counts as away.
         share: of the rise within which the middle half of six hours must lie; of a whole day, with its quiet night,
             more is allowed.
+        whole_day: six hours do not suffice.
     """
     whole = hours[1:]
-    return _away(whole[-HOURS_FLAT:], HOURS_FLAT, threshold_s, share) or _away(
+    return (not whole_day and _away(whole[-HOURS_FLAT:], HOURS_FLAT, threshold_s, share)) or _away(
         whole[-HOURS_NEVER_BACK:], HOURS_NEVER_BACK, threshold_s, SHARE_NEVER_BACK
     )
 
