@@ -25,7 +25,7 @@ _INLINE: Final = frozenset(
 )  # fmt: skip
 _IN_ADDRESS: Final = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s:@]*:[^/\s@]+@", re.IGNORECASE)
 _PLACE_OF_SECRET: Final = re.compile(r"((Bearer|Basic|Token) )?\{[a-z][a-z0-9_]*\}")
-_FILE_SECTIONS: Final = ("services", "references", "alerts")
+_FILE_SECTIONS: Final = ("services", "references", "alerts", "store")
 
 
 def refuse_inline(data: dict[str, Any], findings: Findings) -> None:

@@ -228,6 +228,7 @@ def text(probes: Mapping[str, ProbeType] = PROBES) -> str:
         "Whom to ask:\n\n" + _table(defs["reports.ContactSettings"], defs),
         _SENT + "\n" + _table(defs["reports.WeeklySettings"], defs),
         _section(defs, "`store`: records", "store"),
+        "A time-stamp authority:\n\n" + _table(defs["store.StampSettings"], defs),
         _section(defs, "`web`: the live page", "web"),
         _section(defs, "`blackbox`: probing on demand at `/probe`", "blackbox"),
         "## Probes\n\nDurations that a probe reports are seconds. Every probe reports its phases apart: `resolve`, "
