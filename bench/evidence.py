@@ -1,4 +1,4 @@
-"""`python -m bench evidence`: what sealing costs, and what it leaves on the disk.
+"""`python -m bench evidence`: what sealing costs, what it leaves on the disk, and what a report of it costs.
 
 Sealing is measured where it happens: beside a scheduler, a pipeline and a journal that take 1,000 results a second. The
 results are made up, half echoes (three a result) and half web answers (five phases), all to the microsecond.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import random
+import os
 import resource
 import shutil
 import sqlite3
@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +26,10 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
+import psutil
 
+from bench.past import SITE, Past, write_past
+from bench.results import HOUR_MS, made_up
 from config.plan import Language, OutagePolicy, Plan, ServiceKind, ServicePlan, SitePlan, Target
 from monitor import sealer as sealing
 from monitor.board import Board
@@ -37,44 +39,13 @@ from monitor.model import Result
 from monitor.pipeline import Pipeline
 from monitor.rows import to_ms
 from monitor.scheduler import Scheduler
-from monitor.segments import ResultColumns, Row, write
 from probes.base import Measurement, ProbeSettings, ProbeType, Tools, utc_now
 
-SITE: Final = "bench"
-HOUR_MS: Final = 3_600_000
 RATE: Final = 1000  # results a second, of so many checks
-DAY_CHECKS: Final = 500  # the demo's shape: every 30 s
-DAY_EVERY_S: Final = 30
-HOUR_SHAPES: Final = 4  # different hours that a long past is made of
+ENOUGH: Final = "1e6,1e7,4.3e7,1e8"  # results of the pasts of a whole run
+QUICK: Final = "1e6,4e6"
 
 Figure = tuple[str, str, float, str]  # name, unit, value, detail
-
-
-def bodies(r: random.Random, check: int) -> tuple[int, str]:
-    """Make up what a check said: its duration in microseconds and its packed body."""
-    if check % 2:
-        base = 2_000 + 37 * check
-        echoes = [base + round(r.expovariate(1 / 400)) for _ in range(3)]
-        body = {"r": echoes, "v": {"sent_count": 3, "received_count": 3, "duplicate_count": 0, "reply_ttl_count": 57}}
-        return max(echoes) + 2_000_000 + r.randrange(300), orjson.dumps(
-            {**body, "f": {"address": "192.0.2.1"}}
-        ).decode()
-    means = {"resolve": 900, "connect": 4_000 + check, "tls": 9_000, "processing": 30_000, "transfer": 2_000}
-    phases = {name: max(20, round(r.gauss(mean, mean / 8))) for name, mean in means.items()}
-    values = {"status_code": 200.0, "content_bytes": 18_233.0, "tls_not_after_timestamp_s": 1_830_000_000.0}
-    facts = {"address": "192.0.2.1", "http_version": "1.1", "tls_version": "TLSv1.3"}
-    return sum(phases.values()) + r.randrange(100, 400), orjson.dumps({"p": phases, "v": values, "f": facts}).decode()
-
-
-def made_up(start_ms: int, checks: int, every_ms: int, seed: int) -> Iterator[Row]:
-    """Give an hour's results in the order of time; slots lie evenly, starts up to 10 ms after them."""
-    r = random.Random(seed)
-    step = every_ms / checks
-    for number in range(HOUR_MS // every_ms * checks):
-        check = number % checks
-        slot = start_ms + round(number * step)
-        duration, body = bodies(r, check)
-        yield check + 1, slot, slot + r.randrange(10), 0, duration, "", body
 
 
 # Sealing an hour of 1,000 results a second beside a daemon that takes as many.
@@ -213,29 +184,13 @@ def _lateness(name: str, seen: Sequence[float], what: str) -> Figure:
 # A long past: files of the demo's shape, and questions to them.
 
 
-def write_past(folder: Path, rows: int) -> tuple[int, int]:
-    """Write hours of 500 checks every 30 s until there are so many results; return (results, bytes)."""
-    names = {n + 1: (f"service{n // 5}.check{n % 5}", "") for n in range(DAY_CHECKS)}
-    shapes = []
-    for seed in range(HOUR_SHAPES):
-        columns = ResultColumns(names)
-        columns.add(list(made_up(0, DAY_CHECKS, DAY_EVERY_S * 1000, seed)))
-        shapes.append((columns, columns.chunks[0]))
-    done = size = hour = 0
-    while done < rows:
-        columns, whole = shapes[hour % HOUR_SHAPES]
-        for name in ("time", "slot"):
-            place = whole.schema.get_field_index(name)
-            whole = whole.set_column(place, name, pc.add(whole.column(name), pa.scalar((hour + 1) * HOUR_MS)))
-        columns.chunks, columns.rows = [whole], len(whole)
-        file = folder / f"{hour // 24:03}" / f"{hour % 24:02}.parquet"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        done += write(file, columns, [], {"site": SITE})
-        size += file.stat().st_size
-        hour += 1
-    return done, size
-
-
+AS_OF: Final = """
+import datetime, sys
+from thongsuot import cli
+now = datetime.datetime.fromisoformat(sys.argv.pop(1))
+cli.utc_now = lambda: now  # the event lies in the future of this machine
+cli.app(prog_name="thongsuot")
+"""
 ASK: Final = """
 import resource, sys, time, duckdb
 files, threads = sys.argv[1], sys.argv[2]
@@ -252,31 +207,75 @@ print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_SELF).ru_m
 
 
 def ask_past(rows: int) -> list[Figure]:
-    """Write a past of so many results, and ask DuckDB for one aggregate over all of it."""
+    """Write a past of so many results; ask DuckDB for one aggregate over all of it, and us for the whole report."""
     millions = f"{rows / 1e6:g}M"
     with tempfile.TemporaryDirectory(prefix="thongsuot-bench-") as folder:
         began = time.monotonic()
-        done, size = write_past(Path(folder), rows)
+        past = write_past(Path(folder), rows)
         took = time.monotonic() - began
-        asked = subprocess.run(
-            [sys.executable, "-c", ASK, f"{folder}/*/*.parquet", "2"], capture_output=True, text=True, check=True
-        )
+        files = evidence_folder(past.state_dir, SITE) / "*/*/*/*.parquet"
+        asked = subprocess.run([sys.executable, "-c", ASK, str(files), "2"], capture_output=True, text=True, check=True)
+        report = _report(past)
     seconds, memory = map(float, asked.stdout.split())
+    done, size = past.results, past.size
     return [
         (f"evidence_bytes_per_result_{millions}", "bytes", size / done, f"{done} results in {size / 1e6:.1f} MB"),
-        (f"evidence_write_{millions}", "s", took, "files alone, from columns"),
+        (f"evidence_write_{millions}", "s", took, "files alone, from columns, two processes"),
         (f"evidence_aggregate_{millions}", "s", seconds, f"DuckDB {duckdb.__version__}, 2 threads, by check"),
         (f"evidence_aggregate_memory_{millions}", "MB", memory, "the whole process"),
+        (f"report_wall_{millions}", "s", report.wall_s, f"every format with charts; load {os.getloadavg()[0]:.1f}"),
+        (f"report_cpu_{millions}", "s", report.cpu_s, "of all its processes"),
+        (f"report_memory_{millions}", "MB", report.memory_mb, "of all its processes together, at most"),
     ]
 
 
-def measure(pasts: Sequence[int], tidy_s: float) -> list[Figure]:
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a report cost."""
+
+    wall_s: float
+    cpu_s: float
+    memory_mb: float
+
+
+def _report(past: Past) -> Report:
+    """Write the report of a past's event, as a user does."""
+    words = ["report", str(past.config), "--event", "tet", "--state-dir", str(past.state_dir)]
+    out = past.state_dir / "report"
+    before = _children_s()
+    began, most = time.monotonic(), 0
+    with subprocess.Popen(
+        [sys.executable, "-c", AS_OF, past.end.isoformat(), *words, "--out", str(out), "--format",
+         "csv,json,xlsx,docx,pdf"], stdout=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        watched = psutil.Process(process.pid)
+        while process.poll() is None:
+            most = max(most, _resident(watched))
+            time.sleep(0.05)
+    if process.returncode:
+        raise RuntimeError(f"the report ended with {process.returncode}")
+    return Report(time.monotonic() - began, _children_s() - before, most / 2**20)
+
+
+def _resident(process: psutil.Process) -> int:
+    """What a process and its children hold; pages that they share count in each."""
+    held = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for one in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                held += one.memory_info().rss
+    return held
+
+
+def measure(pasts: Sequence[int], tidy_s: float, *, seal: bool = True) -> list[Figure]:
     """Run all of it."""
-    folder = Path(tempfile.mkdtemp(prefix="thongsuot-bench-"))
-    try:
-        figures = asyncio.run(seal_beside_probing(folder, tidy_s))
-    finally:
-        shutil.rmtree(folder)
+    figures: list[Figure] = []
+    if seal:
+        folder = Path(tempfile.mkdtemp(prefix="thongsuot-bench-"))
+        try:
+            figures += asyncio.run(seal_beside_probing(folder, tidy_s))
+        finally:
+            shutil.rmtree(folder)
     for rows in pasts:
         figures += ask_past(rows)
     return figures
@@ -285,10 +284,16 @@ def measure(pasts: Sequence[int], tidy_s: float) -> list[Figure]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the figures, and write them beside those of the daemon."""
     parser = argparse.ArgumentParser(prog="bench evidence", description=__doc__)
-    parser.add_argument("--rows", default="1e6", help="sizes of the past, e.g. 1e6,1e7,4.3e7,1e8; a minute each 1e8")
-    parser.add_argument("--tidy", type=float, default=20.0, help="seconds to watch the tidying")
+    parser.add_argument("--rows", help=f"sizes of the past, {ENOUGH} without it; 1 GB of disk and 5 minutes each 1e8")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"the past of {QUICK} results, and a short look at tidying"
+    )
+    parser.add_argument("--no-seal", action="store_true", help="leave out sealing beside probing")
+    parser.add_argument("--tidy", type=float, help="seconds to watch the tidying")
     chosen = parser.parse_args(argv)
-    figures = measure([round(float(n)) for n in chosen.rows.split(",") if n], chosen.tidy)
+    sizes = chosen.rows or (QUICK if chosen.quick else ENOUGH)
+    tidy_s = chosen.tidy if chosen.tidy is not None else 5.0 if chosen.quick else 20.0
+    figures = measure([round(float(n)) for n in sizes.split(",") if n], tidy_s, seal=not chosen.no_seal)
     for name, unit, value, detail in figures:
         print(f"{name:38} {value:10.2f} {unit:6} {detail}")
     out = Path(__file__).with_name("out") / "evidence.json"
