@@ -34,6 +34,8 @@ _TABLES = {
     "gap": "gaps",
     "incident": "incidents",
     "trace": "traces",
+    "announcement": "announcements",
+    "correction": "corrections",
 }
 
 

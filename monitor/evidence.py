@@ -408,6 +408,8 @@ _TABLES: Final = (
         " WHEN failed_ms IS NOT NULL THEN 'failed' ELSE 'waiting' END AS state",
         "coalesce(sent_ms, failed_ms) IS NULL OR coalesce(sent_ms, failed_ms) >= :settled",
     ),
+    _Table("announcements", "announcement", ("subject", "at_ms", "to_ms", "state", "reason"), "act AS state"),
+    _Table("corrections", "correction", ("subject", "at_ms", "to_ms", "state", "reason")),
 )
 RECORD_TABLES: Final = {table.kind: table.name for table in _TABLES} | {"slots": "slots"}
 _ENDS: Final = ("done", "late", "skipped", "lost")

@@ -19,11 +19,15 @@ import orjson
 
 from config.plan import Window
 from monitor import asked as asking
+from monitor import register
 from monitor.archive import Archive, empty_journal
 from monitor.chain import CHAIN_FILE, evidence_folder
 from monitor.congestion_record import Timed
+from monitor.corrections import Correction
 from monitor.journal import FILE_NAME, JournalError, migrations
+from monitor.maintenance import Announcement
 from monitor.model import Change, Gap, Incident, Result, SlotCount
+from monitor.register import Last
 from monitor.responses import Responses as Responses  # history hands them out
 from monitor.rows import change_from_row, from_ms, incident_from_row, to_ms
 from monitor.series import Bins, Point, Tally
@@ -133,6 +137,19 @@ class History:
             (self._site, to_ms(period.start), to_ms(period.end)),
         )
         return traces_from(rows)
+
+    def announcements(self) -> Sequence[Announcement]:
+        """Return all announced work, oldest first; numbers are each journal's own."""
+        return [a for db in self._sources for a in register.announcements(db, self._site)]
+
+    def corrections(self, period: Window) -> Sequence[Correction]:
+        """Return the corrections that touch a period, oldest first; numbers are each journal's own."""
+        found = (c for db in self._sources for c in register.corrections(db, self._site))
+        return [c for c in found if c.window.start < period.end and c.window.end > period.start]
+
+    def last_correction(self) -> Last | None:
+        """Return the newest record of corrections: those that a report was made with."""
+        return next((last for db in self._sources[::-1] if (last := register.last_correction(db, self._site))), None)
 
     def slots(self, period: Window) -> Mapping[str, SlotCount]:
         """Return the ledger by check, summed over the hours that a period touches."""

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from config.plan import Plan
+from monitor.announcer import AHEAD, Announcer
 from monitor.board import Board
 from monitor.journal import Journal
 from monitor.judge.congestion import Judge
@@ -143,6 +144,8 @@ async def live(plan: Plan, journal: Journal, feed: Feed, end: datetime, manner: 
     """
     life = _Life(plan, journal, feed, manner)
     recovered = await journal.begin_run(feed.now, plan.digest, manner.version, plan.text)
+    announcer = Announcer(plan, journal, life.pipeline.book, lambda: feed.now)
+    await announcer.begin()
     await journal.commit(life.pipeline.resume(recovered, feed.now, reloaded=manner.reloaded), feed.now)
     if manner.congestion is not None:
         for check, track in life.pipeline.tracks.items():
