@@ -15,8 +15,9 @@ from typing import Final
 from config.maintenance import occurrences
 from config.plan import Plan, Window
 from monitor import register
+from monitor.announced import CONFIGURATION
 from monitor.journal import Journal, JournalBusyError
-from monitor.maintenance import CONFIGURATION, WorkBook
+from monitor.maintenance import WorkBook
 from monitor.register import Signature
 from probes.base import utc_now
 

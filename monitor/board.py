@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from config.plan import Plan, ServicePlan, Target
-from monitor.maintenance import Announcement
+from monitor.announced import Announcement
 from monitor.model import Incident, Result, SlotEnd, State
 from monitor.traced import RouteTrace
 from probes.own_clock import ClockState

@@ -20,12 +20,12 @@ import orjson
 from config.plan import Window
 from monitor import asked as asking
 from monitor import register
+from monitor.announced import Announcement
 from monitor.archive import Archive, empty_journal
 from monitor.chain import CHAIN_FILE, evidence_folder
 from monitor.congestion_record import Timed
 from monitor.corrections import Correction
 from monitor.journal import FILE_NAME, JournalError, migrations
-from monitor.maintenance import Announcement
 from monitor.model import Change, Gap, Incident, Result, SlotCount
 from monitor.register import Last
 from monitor.responses import Responses as Responses  # history hands them out

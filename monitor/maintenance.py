@@ -7,45 +7,12 @@ An announcement counts from the moment it was put on record, never earlier: what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 from config.plan import Plan, ServicePlan, Target, Window
+from monitor.announced import Announcement
 from monitor.judge.service import combine
 from monitor.model import State
-
-CONFIGURATION: Final = "configuration"
-PERSON: Final = "person"
-
-
-@dataclass(frozen=True, slots=True)
-class Announcement:
-    """A window of work on a service or a check, as it was announced, and how it ended."""
-
-    id: int
-    subject: str  # id of a service, or service.check
-    planned: Window
-    reason: str
-    author: str  # "" for the configuration
-    account: str  # who was logged in
-    source: str  # CONFIGURATION or PERSON
-    at: datetime  # when it was put on record
-    cancelled_at: datetime | None = None
-    cancelled_by: str = ""
-    cancelled_why: str = ""
-
-    @property
-    def window(self) -> Window | None:
-        """The time that it takes: of the plan, what came after the announcement and before a cancellation."""
-        start = max(self.planned.start, self.at)
-        end = self.planned.end if self.cancelled_at is None else min(self.planned.end, self.cancelled_at)
-        return Window(start, end) if start < end else None
-
-    @property
-    def late(self) -> bool:
-        """Whether it was announced when it had already begun: the part before is no maintenance."""
-        return self.at > self.planned.start
 
 
 def names_of(target: Target) -> tuple[str, ...]:

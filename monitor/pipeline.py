@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from config.plan import Plan
+from monitor.announced import Announcement
 from monitor.board import Board
 from monitor.duty import DutyBook
 from monitor.journal import Batch, Journal, JournalBusyError, Recovered
@@ -21,7 +22,7 @@ from monitor.judge import outage
 from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
 from monitor.judge.signals import slowness
-from monitor.maintenance import Announcement, WorkBook
+from monitor.maintenance import WorkBook
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.own_faults import follow_clock, lay, worth_telling
 from monitor.own_watch import Kind, Lapse, OwnWatch

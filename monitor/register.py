@@ -16,9 +16,9 @@ from typing import Any, Final
 import orjson
 
 from config.plan import Window
+from monitor.announced import PERSON, Announcement
 from monitor.corrections import APPROVED, PROPOSED, REJECTED, Attachment, Correction, same_person
 from monitor.journal import FILE_NAME, JournalError
-from monitor.maintenance import PERSON, Announcement
 from monitor.model import State
 from monitor.rows import from_ms, to_ms
 from monitor.schema import migrations

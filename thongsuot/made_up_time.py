@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final, Protocol
 
 from config.plan import Plan
-from monitor.announcer import AHEAD, Announcer
+from monitor.announcer import Announcer
 from monitor.board import Board
 from monitor.journal import Journal
 from monitor.judge.congestion import Judge
