@@ -32,6 +32,7 @@ from monitor.rows import from_ms, to_ms
 from probes.base import utc_now
 
 log = logging.getLogger(__name__)
+logging.getLogger("apscheduler").setLevel(logging.WARNING)  # it tells of every time that it wakes us
 
 CHANNEL: Final = "report"
 LATE: Final = "late"  # `reason` of a report that could not be made when it was due
