@@ -14,8 +14,10 @@ from tests.thongsuot.test_simulate_event import CONFIG, HAPPENINGS
 pytestmark = [pytest.mark.system, pytest.mark.timeout(120)]
 
 
-def run(*words: str, hash_seed: str = "0", zone: str = "UTC") -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone}
+def run(
+    *words: str, hash_seed: str = "0", zone: str = "UTC", tongue: str = "C.UTF-8"
+) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONHASHSEED": hash_seed, "TZ": zone, "LC_ALL": tongue}
     return subprocess.run(
         [sys.executable, "-m", "thongsuot", *words], capture_output=True, text=True, env=env, check=False
     )
@@ -34,21 +36,24 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def report(place: Path, out: str, *words: str, hash_seed: str = "0", zone: str = "UTC") -> dict[str, bytes]:
+def report(
+    place: Path, out: str, *words: str, hash_seed: str = "0", zone: str = "UTC", tongue: str = "C.UTF-8"
+) -> dict[str, bytes]:
     done = run(
         "report", str(place / "config.yaml"), *words, "--state-dir", str(place / "state"), "--out", str(place / out),
-        "--format", "csv,json,xlsx,docx,pdf", hash_seed=hash_seed, zone=zone,
+        "--format", "csv,json,xlsx,docx,pdf", hash_seed=hash_seed, zone=zone, tongue=tongue,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return {p.name: p.read_bytes() for p in (place / out).iterdir()}
 
 
-def test_another_process_in_another_zone_writes_the_same_bytes(place: Path) -> None:
+def test_another_process_in_another_zone_and_tongue_writes_the_same_bytes(place: Path) -> None:
     first = report(place, "one", "--event", "dem-hoi")
-    second = report(place, "two", "--event", "dem-hoi", hash_seed="7", zone="America/New_York")
+    second = report(place, "two", "--event", "dem-hoi", hash_seed="7", zone="America/New_York", tongue="C")
     assert first == second
     assert set(first) == {
-        "bao-cao.docx", "bao-cao.pdf", "bao-cao.xlsx", "checks.csv", "figures.json", "incidents.csv", "outages.csv",
+        "bao-cao.docx", "bao-cao.pdf", "bao-cao.xlsx", "checks.csv", "congestion-episodes.csv",
+        "congestion.csv", "figures.json", "incidents.csv", "outages.csv",
         "services.csv",
     }  # fmt: skip
 
