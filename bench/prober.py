@@ -104,6 +104,7 @@ class Prober:
         gc.unfreeze()  # as thongsuot.daemon does
         gc.collect()
         gc.freeze()
+        gc.set_threshold(50_000, 20, 20)
         self._tasks = [asyncio.create_task(scheduler.run()), asyncio.create_task(self._empty())]
 
     async def _empty(self) -> None:

@@ -339,17 +339,19 @@ class Scheduler:
     def land(self, one: _Run, reading: Reading) -> None:
         """Take the reading of a run without a task."""
         job = one.job
-        reading = self._unless_stalled(reading, one.began)
+        if reading.fault is not None:
+            reading = self._unless_stalled(reading, one.began)
         result = Result(
             job.target.site, job.id, job.path_id, one.slot, one.started, one.lateness_s, job.attempt, reading
         )
-        if self._results.full():
+        try:
+            self._results.put_nowait(result)
+        except asyncio.QueueFull:
             # The check counts as running until there is room, as with a task.
             self._running.discard(one)
             job.running = asyncio.get_running_loop().create_task(self._land_later(job, one.lateness_s, result))
             self._running.add(job.running)
             return
-        self._results.put_nowait(result)
         self._finish(job, one.lateness_s, ended=True)
 
     async def _land_later(self, job: _Job, lateness_s: float, result: Result) -> None:

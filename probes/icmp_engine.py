@@ -186,8 +186,7 @@ class Round:
             return
         outcome.rtts_s[index] = rtt_s
         outcome.hops = hops
-        source = source.partition("%")[0]
-        if source != self.plan.to[0]:
+        if source != self.plan.to[0] and (source := source.partition("%")[0]) != self.plan.to[0]:
             outcome.answered_by = source
         self._settled += 1
         self._finish_if_settled()
@@ -216,9 +215,13 @@ class Round:
         outcome = self.outcome
         if None in outcome.rtts_s:
             outcome.overflowed = self.link.overflowed_since(self._began)
+        link = self.link
         self.close()
-        if self.link.late:
-            outcome.late = self.link.late.pop(self.plan.to[0], 0)
+        if link.late:
+            outcome.late = link.late.pop(self.plan.to[0], 0)
+        if outcome.send_error is not None:
+            # The socket may be bound to an interface or address that has gone; the next round opens a new one.
+            link.retire()
         ended(outcome)
 
     def abandon(self) -> None:
@@ -243,8 +246,11 @@ class Round:
 class _Link:
     """One socket, and every echo that left by it."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, flow: Flow, deadlines: Deadlines) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, flow: Flow, links: dict[Flow, _Link], deadlines: Deadlines
+    ) -> None:
         self.loop = loop
+        self._links = links  # the engine's, in which this one stands until it is retired
         self.flow = flow
         self.deadlines = deadlines
         self.rounds: set[Round] = set()
@@ -314,43 +320,45 @@ class _Link:
             OSError: our own host could not send it.
         """
         self._unread_bytes += of.plan.size_bytes + _KERNEL_BYTES
-        serial = self._next_serial()
+        serial = self._serial = (self._serial + 1) & 0xFFFFFFFF
+        if serial & 0xFFFF in self._sent:
+            serial = self._next_serial()
         seq = serial & 0xFFFF
         packet = maker.make(serial)
-        echo = _Sent(of, index, packet[icmp_packet.HEADER_BYTES :])
-        self._sent[seq] = echo
+        echo = self._sent[seq] = _Sent(of, index, packet[icmp_packet.HEADER_BYTES :])
         try:
-            self._hand_over(packet, of.plan.to)
-        except OSError:
-            del self._sent[seq]
-            raise
+            self._sock.sendto(packet, of.plan.to)
+        except OSError as exc:
+            self._not_sent(exc, seq, packet, of.plan.to)
         if self._stamping:
             number = echo.number = self._stamp_number
             self._unstamped[number] = echo
             self._stamp_number = (number + 1) & 0xFFFFFFFF
         return seq
 
-    def _hand_over(self, packet: bytes, to: SocketAddress) -> None:
+    def _not_sent(self, exc: OSError, seq: int, packet: bytes, to: SocketAddress) -> None:
+        """Try once more where that may help, and otherwise raise what the sending raised."""
+        if self._stamping:
+            # Whether the kernel counted this one differs between versions: count anew.
+            self._read_errors()
+            self._unstamped.clear()
+            self._stamping, self._stamp_number = stamp_both_ways(self._sock), 0
         try:
-            self._sock.sendto(packet, to)
-        except OSError:
-            if self._stamping:
-                # Whether the kernel counted this one differs between versions: count anew.
-                self._read_errors()
-                self._unstamped.clear()
-                self._stamping, self._stamp_number = stamp_both_ways(self._sock), 0
             if self._raw:
-                raise
+                raise exc
             # A ping socket hands an earlier echo's ICMP error to the next call: take it in, then try again.
             self._read_errors()
             self._sock.sendto(packet, to)
+        except OSError:
+            del self._sent[seq]
+            raise
 
     def _next_serial(self) -> int:
         for _ in range(0x10000):
-            self._serial = (self._serial + 1) & 0xFFFFFFFF
             busy = self._sent.get(self._serial & 0xFFFF)
             if busy is None or busy.round.ended:
                 return self._serial
+            self._serial = (self._serial + 1) & 0xFFFFFFFF
         raise OSError(errno.ENOBUFS, "65536 echoes are under way on one socket")
 
     def read(self) -> None:
@@ -389,29 +397,25 @@ class _Link:
 
     def _replied(self, echo: _Sent, notes: _Notes, source: str, hops: int | None) -> bool:
         """Give a reply to its round; False when by its stamp it came after the round's end."""
-        stamp_ns = None
+        stamp_ns = sys.maxsize
         for level, kind, data in notes:
             if kind in _STAMP_KINDS and level == socket.SOL_SOCKET:
                 seconds, nanoseconds = _TIMESPEC.unpack_from(data)
                 stamp_ns = seconds * 1_000_000_000 + nanoseconds
             elif (level, kind) in _HOP_MESSAGES:
                 hops = int.from_bytes(data[:4], sys.byteorder)
-        rtt_ns = self._rtt_ns(echo, stamp_ns)
+        if stamp_ns > self._wall_ns:
+            # It came while others were read, or the kernel gave no stamp.
+            self._now_ns, self._wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
+        rtt_ns = stamp_ns - echo.wall_ns
+        elapsed_ns = self._now_ns - echo.sent_ns
+        step_ns = self._wall_ns - self._now_ns - echo.offset_ns
+        if not (0 < rtt_ns <= elapsed_ns and -_CLOCK_STEP_NS <= step_ns <= _CLOCK_STEP_NS):
+            rtt_ns = elapsed_ns  # the stamps cannot be compared: by the monotonic clock
         if echo.sent_ns + rtt_ns > echo.round.ends_ns:
             return False
         echo.round.answered(echo.index, rtt_ns / 1e9, source, hops)
         return True
-
-    def _rtt_ns(self, echo: _Sent, stamp_ns: int | None) -> int:
-        """Return the time between two stamps, or by the monotonic clock where the stamps cannot be compared."""
-        if stamp_ns is None or stamp_ns > self._wall_ns:
-            # It came while others were read.
-            self._now_ns, self._wall_ns = time.monotonic_ns(), time.clock_gettime_ns(time.CLOCK_REALTIME)
-        elapsed_ns = self._now_ns - echo.sent_ns
-        if stamp_ns is None or abs(self._wall_ns - self._now_ns - echo.offset_ns) > _CLOCK_STEP_NS:
-            return elapsed_ns
-        rtt_ns = stamp_ns - echo.wall_ns
-        return rtt_ns if 0 < rtt_ns <= elapsed_ns else elapsed_ns
 
     def _late_reply(self, seq: int, echo: _Sent) -> None:
         del self._sent[seq]
@@ -480,6 +484,14 @@ class _Link:
         if self.retired and not self.rounds:
             self.close()
 
+    def retire(self) -> None:
+        """Take no more rounds, and close with the last one under way."""
+        if self._links.get(self.flow) is self:
+            del self._links[self.flow]
+        self.retired = True
+        if not self.rounds:
+            self.close()
+
     def close(self) -> None:
         """Close the socket; rounds under way end as cancelled."""
         if self._sock.fileno() < 0:
@@ -508,14 +520,7 @@ class Engine:
             ProbeError: LOCAL when no socket can be opened; the text says what to mend.
         """
         link = self._link(flow)
-
-        def tell(outcome: Outcome | None) -> None:
-            if outcome is not None and outcome.send_error is not None:
-                # The socket may be bound to an interface or address that has gone; the next round opens a new one.
-                self._retire(link)
-            ended(outcome)
-
-        one = Round(link, plan, tell)
+        one = Round(link, plan, ended)
         link.rounds.add(one)
         one.ask_to_send()
         return one
@@ -547,15 +552,8 @@ class Engine:
             found.close()
             found = None
         if found is None:
-            found = self._links[flow] = _Link(loop, flow, self._deadlines)
+            found = self._links[flow] = _Link(loop, flow, self._links, self._deadlines)
         return found
-
-    def _retire(self, link: _Link) -> None:
-        if self._links.get(link.flow) is link:
-            del self._links[link.flow]
-        link.retired = True
-        if not link.rounds:
-            link.close()
 
     def close(self) -> None:
         """Close every socket."""

@@ -243,7 +243,7 @@ async def _build(plan: Plan, reloaded: bool) -> _Parts:
     gc.unfreeze()
     gc.collect()
     gc.freeze()
-    # What a probe leaves behind is freed without looking for cycles; looking after each 700 objects was a twentieth of it.
+    # A probe leaves no cycles behind; looking for some after each 700 objects was a twentieth of its cost.
     gc.set_threshold(50_000, 20, 20)
     return parts
 
