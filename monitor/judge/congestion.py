@@ -13,6 +13,7 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from monitor.judge.bins import Bin, Binner
+from monitor.judge.chance import ANSWERS_STANDING, QUIET_ANSWERS, row_needed
 from monitor.judge.episode import (
     DEFAULT,
     HOURS_MOST,
@@ -41,10 +42,6 @@ from monitor.judge.route import (
     shifted,
 )
 
-ANSWERS_STANDING: Final = 4  # slow packets that a queue needs to stand, however thinly the path is probed
-CHANCE: Final = 1e-5  # and so many more that a row of them is no chance on a path some of whose packets are always slow
-ANSWERS_ROW_MOST: Final = 120  # but no more than this: four bins of a path that is probed each ten seconds
-QUIET_ANSWERS: Final = 3000  # of how many the share of slow ones is known: older ones fade
 OWN_LOSS_TIMES: Final = 2.0  # loss that is no more than so many times what the path always loses is its own
 HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
 QUIET_PACKETS: Final = 50_000  # about a week at one each ten seconds: older loss fades
@@ -264,8 +261,7 @@ class Judge:
             slow[0], slow[1] = slow[0] / 2, slow[1] / 2
         slow[0] += answers
         slow[1] += min(slow[2], answers)
-        share = (slow[1] + 1) / (slow[0] + 20)
-        self._row = max(ANSWERS_STANDING, min(ANSWERS_ROW_MOST, math.ceil(math.log(CHANCE) / math.log(share))))
+        self._row = row_needed(slow[0], slow[1])
 
     @property
     def _loss_least(self) -> float:
@@ -300,7 +296,7 @@ class Judge:
         current.peak_s = max(current.peak_s, queue)
         current.bins += 1
         current.near += near
-        yield from self._name(current, _blame(current), now)
+        yield from self._name(current, current.blame, now)
 
     def _judge_run(self, run: Run, now: float, *, stood: bool) -> Iterator[Saying]:
         current = self._open
@@ -324,7 +320,7 @@ class Judge:
         current.stood = stood
         current.peak_s = max(run.peak_s, run.least_s - self._floor.level_s)
         current.near, current.bins = run.near, run.bins
-        current.cause = _blame(current)
+        current.cause = current.blame
         if before is not None:
             current.start, current.alarm_at = min(current.start, before.start), before.alarm_at
         current.sent, current.lost = self._recent.counts(current.start)
@@ -487,7 +483,7 @@ class Judge:
         judge._recent.restore(state["recent"])
         judge._run = Run.from_state(state["run"])
         judge._before = Run.from_state(state["before"]) if state["before"] else None
-        judge._answered, judge._ended_at = map(_or_never, state["times"])
+        judge._answered, judge._ended_at = (-math.inf if t is None else t for t in state["times"])
         if state["open"] is not None:
             judge._open = Open.from_state(state["open"])
         judge._low = tuple(state["low"]) if state["low"] else None
@@ -499,13 +495,5 @@ class Judge:
         return judge
 
 
-def _blame(current: Open) -> Cause:
-    return Cause.NEAR_SIDE if 2 * current.near > current.bins else Cause.CONGESTION
-
-
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _or_never(value: float | None) -> float:
-    return -math.inf if value is None else value

@@ -198,6 +198,11 @@ class Open:
     hour_least: float = math.inf
     hours: list[float] = field(default_factory=list)  # least rise of each whole hour, at most HOURS_MOST
 
+    @property
+    def blame(self) -> Cause:
+        """Whose queue it is, by most of its bins."""
+        return Cause.NEAR_SIDE if 2 * self.near > self.bins else Cause.CONGESTION
+
     def count(self, found: Bin) -> None:
         """Take in the packets of a bin; they are the episode's once it stands again."""
         self.waiting_sent += found.sent - found.silent
