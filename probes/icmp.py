@@ -34,7 +34,8 @@ from probes.base import (
     Tools,
     Value,
 )
-from probes.icmp_engine import Engine, Outcome, Plan
+from probes.icmp_engine import Engine
+from probes.icmp_round import Outcome, Plan
 from probes.icmp_socket import Flow, open_icmp
 from probes.net import Address, resolve, speaker, written_address
 
