@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Mapping
+from bisect import bisect_left, insort
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any, Final
 
@@ -26,6 +27,23 @@ def _median(ordered: list[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+class _Newest:
+    """The newest of some values, also sorted: their median is asked for with each new one."""
+
+    __slots__ = ("ordered", "values")
+
+    def __init__(self, values: Iterable[float] = ()) -> None:
+        self.values = array("d", values)
+        self.ordered = sorted(self.values)
+
+    def push(self, value: float, most: int) -> None:
+        """Take in a value, and forget the oldest beyond so many."""
+        self.values.append(value)
+        insort(self.ordered, value)
+        while len(self.values) > most:
+            del self.ordered[bisect_left(self.ordered, self.values.pop(0))]
+
+
 class Floor:
     """The level below which a path does not go, and how much its minimum moves above it."""
 
@@ -37,6 +55,7 @@ class Floor:
         "_offsets",
         "_quiet",
         "_spreads",
+        "_steps",
         "level_s",
         "noise_s",
         "offset_s",
@@ -50,9 +69,10 @@ class Floor:
         self._hours = array("d")
         self._hour = -1
         self._current = math.inf
-        self._quiet = array("d")  # minimum above the floor, of the last quiet bins
-        self._offsets = array("d")  # median above the floor, of the same bins
-        self._spreads = array("d")  # 95th percentile above the minimum, of the same bins
+        self._quiet = _Newest()  # minimum above the floor, of the last quiet bins
+        self._offsets = _Newest()  # median above the floor, of the same bins
+        self._spreads = _Newest()  # 95th percentile above the minimum, of the same bins
+        self._steps = _Newest()  # how far a quiet minimum lies from the one before
         self.level_s = math.nan
         self.noise_s = NOISE_LEAST_S
         self.usual_s = 0.0  # how far a quiet bin's minimum lies above the floor
@@ -80,20 +100,18 @@ class Floor:
 
     def see_quiet(self, queue_s: float, median_s: float, spread_s: float) -> None:
         """Take in a quiet bin: how far its minimum and its median lie above the floor, and how wide it is."""
-        quiet, offsets, spreads = self._quiet, self._offsets, self._spreads
-        quiet.append(queue_s)
-        offsets.append(median_s)
-        spreads.append(spread_s)
-        if len(quiet) > QUIET_BINS:
-            del quiet[0], offsets[0]
-        del spreads[:-QUIET_BINS]
-        ordered = sorted(quiet)
-        middle = self.usual_s = _median(ordered)
-        spread = _median(sorted([abs(q - middle) for q in ordered]))  # falls, then rises: sorted in a moment
-        steps = _median(sorted([abs(b - a) for a, b in pairwise(quiet)])) / math.sqrt(2) if len(quiet) > 1 else spread
+        quiet = self._quiet
+        if quiet.values:
+            self._steps.push(abs(queue_s - quiet.values[-1]), QUIET_BINS - 1)
+        quiet.push(queue_s, QUIET_BINS)
+        self._offsets.push(median_s, QUIET_BINS)
+        self._spreads.push(spread_s, QUIET_BINS)
+        middle = self.usual_s = _median(quiet.ordered)
+        spread = _median(sorted([abs(q - middle) for q in quiet.ordered]))  # falls, then rises: sorted in a moment
+        steps = _median(self._steps.ordered) / math.sqrt(2) if len(quiet.values) > 1 else spread
         self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * min(spread, max(steps, DRIFT_SHARE * spread)))
-        self.offset_s = _median(sorted(offsets))
-        self.spread_s = _median(sorted(spreads))
+        self.offset_s = _median(self._offsets.ordered)
+        self.spread_s = _median(self._spreads.ordered)
 
     def raised_s(self, median_s: float) -> float:
         """Return how far a bin's median lies above its usual place; NaN stays NaN."""
@@ -114,9 +132,9 @@ class Floor:
             "hours": list(self._hours),
             "hour": self._hour,
             "current": None if math.isinf(self._current) else self._current,
-            "quiet": list(self._quiet),
-            "offsets": list(self._offsets),
-            "spreads": list(self._spreads),
+            "quiet": list(self._quiet.values),
+            "offsets": list(self._offsets.values),
+            "spreads": list(self._spreads.values),
             "level": None if math.isnan(self.level_s) else self.level_s,
             "noise": self.noise_s,
             "offset": self.offset_s,
@@ -131,8 +149,9 @@ class Floor:
         floor._hours = array("d", state["hours"])
         floor._hour = state["hour"]
         floor._current = math.inf if state["current"] is None else state["current"]
-        floor._quiet, floor._offsets = array("d", state["quiet"]), array("d", state["offsets"])
+        floor._quiet, floor._offsets = _Newest(state["quiet"]), _Newest(state["offsets"])
+        floor._steps = _Newest(abs(b - a) for a, b in pairwise(state["quiet"]))
         floor.level_s = math.nan if state["level"] is None else state["level"]
-        floor._spreads, floor.spread_s = array("d", state.get("spreads", ())), state.get("spread", 0.0)
+        floor._spreads, floor.spread_s = _Newest(state.get("spreads", ())), state.get("spread", 0.0)
         floor.noise_s, floor.offset_s, floor.usual_s = state["noise"], state["offset"], state["usual"]
         return floor
