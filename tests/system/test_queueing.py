@@ -118,7 +118,7 @@ def program(where: Namespace, *words: object, ready: bool = False) -> Iterator[N
 
 
 def shape_fairly(router: Namespace, interface: str) -> None:
-    """Give every flow its own queue: fq_codel, or where the kernel lacks it one class for pings and one for the rest."""
+    """Give every flow its own queue: fq_codel, or without it one class for pings and one for the rest."""
     tc = ["tc", "qdisc", "add", "dev", interface]
     router.run(*tc, "root", "handle", "1:", "htb", "default", "20")
     parent = ["tc", "class", "add", "dev", interface, "parent"]
