@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Iterator
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import dns.edns
 import dns.message
 import dns.rcode
 import dns.rrset
@@ -14,6 +17,8 @@ import dns.rrset
 from probes.base import Fault, IpFamily, ProbeError
 from probes.resolver import Resolver
 from probes.resolver_conf import FileWatch
+from tests.probes.dns_servers import Reply, name_server, wire
+from tests.servers import datagram_server
 
 
 class Files(NamedTuple):
@@ -81,3 +86,50 @@ class Zone:
             reply.answer.append(dns.rrset.from_text(f"{name}.", self.ttl_s, "IN", "CNAME", alias))
         if data := self.records.get(f"{name} {kind}"):
             reply.answer.append(dns.rrset.from_text(f"{name}.", self.ttl_s, "IN", kind, *data.split()))
+
+
+@contextlib.asynccontextmanager
+async def asking(files: Files, udp: Reply, tcp: Reply | None = None) -> AsyncIterator[Resolver]:
+    """Serve names at 127.0.0.1 and give a resolver that asks there."""
+    async with name_server(udp, tcp) as server:
+        with resolver_of(files, server.port) as resolver:
+            yield resolver
+            await asyncio.sleep(0)
+
+
+@contextlib.asynccontextmanager
+async def served(files: Files, *servers: Reply | None, options: str = "") -> AsyncIterator[Resolver]:
+    """Serve by UDP at 127.0.0.1, 127.0.0.2 and so on, None being a place where nothing listens, and ask there."""
+    hosts = [f"127.0.0.{n}" for n in range(1, len(servers) + 1)]
+    files.say(resolv_conf="".join(f"nameserver {h}\n" for h in hosts) + f"options {options}\n")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.9", 0))
+        port = sock.getsockname()[1]
+    async with contextlib.AsyncExitStack() as stack:
+        for host, reply in zip(hosts, servers, strict=True):
+            if reply is not None:
+                await stack.enter_async_context(datagram_server(_answer(reply), host=host, port=port))
+        with resolver_of(files, port) as resolver:
+            yield resolver
+            await asyncio.sleep(0)
+
+
+def _answer(reply: Reply) -> Callable[[bytes], bytes | None]:
+    return lambda data: wire(reply(dns.message.from_wire(data)))
+
+
+def silent(_: dns.message.Message) -> None:
+    """Say nothing."""
+
+
+def saying(rcode: dns.rcode.Rcode, ede: dns.edns.EDECode | None = None) -> Reply:
+    """Answer everything with an error."""
+
+    def reply(query: dns.message.Message) -> dns.message.Message:
+        made = dns.message.make_response(query)
+        made.set_rcode(rcode)
+        if ede is not None:
+            made.use_edns(0, options=[dns.edns.EDEOption(ede)])
+        return made
+
+    return reply

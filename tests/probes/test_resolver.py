@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import dns.edns
@@ -17,13 +15,12 @@ import pytest
 
 from probes.base import Fault, IpFamily, Measurement, Tools
 from probes.net import resolve
-from probes.resolver import KEPT_NAMES, KEPT_S, Resolver
+from probes.resolver import KEPT_NAMES, KEPT_S
 from probes.resolver_question import FAMILY_GRACE_S
 from probes.resolver_wire import SOCKETS
-from tests.probes.dns_servers import Reply, name_server, udp_socket, wire
+from tests.probes.dns_servers import udp_socket, wire
 from tests.probes.probing import open_sockets
-from tests.probes.resolving import Files, Zone, fault, resolver_of
-from tests.servers import datagram_server
+from tests.probes.resolving import Files, Zone, asking, fault, resolver_of, saying
 
 TARGET = {"a.vn A": "192.0.2.1", "a.vn AAAA": "2001:db8::1", "b.vn A": "192.0.2.2", "v6.vn AAAA": "2001:db8::6"}
 
@@ -36,53 +33,6 @@ def files(tmp_path: Path) -> Files:
 @pytest.fixture
 def zone() -> Zone:
     return Zone(dict(TARGET))
-
-
-@contextlib.asynccontextmanager
-async def asking(files: Files, udp: Reply, tcp: Reply | None = None) -> AsyncIterator[Resolver]:
-    """Serve names at 127.0.0.1 and give a resolver that asks there."""
-    async with name_server(udp, tcp) as server:
-        with resolver_of(files, server.port) as resolver:
-            yield resolver
-            await asyncio.sleep(0)
-
-
-@contextlib.asynccontextmanager
-async def served(files: Files, *servers: Reply | None, options: str = "") -> AsyncIterator[Resolver]:
-    """Serve by UDP at 127.0.0.1, 127.0.0.2 and so on, None being a place where nothing listens, and ask there."""
-    hosts = [f"127.0.0.{n}" for n in range(1, len(servers) + 1)]
-    files.say(resolv_conf="".join(f"nameserver {h}\n" for h in hosts) + f"options {options}\n")
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        sock.bind(("127.0.0.9", 0))
-        port = sock.getsockname()[1]
-    async with contextlib.AsyncExitStack() as stack:
-        for host, reply in zip(hosts, servers, strict=True):
-            if reply is not None:
-                await stack.enter_async_context(datagram_server(_answer(reply), host=host, port=port))
-        with resolver_of(files, port) as resolver:
-            yield resolver
-            await asyncio.sleep(0)
-
-
-def _answer(reply: Reply) -> Callable[[bytes], bytes | None]:
-    return lambda data: wire(reply(dns.message.from_wire(data)))
-
-
-def silent(_: dns.message.Message) -> None:
-    """Say nothing."""
-
-
-def saying(rcode: dns.rcode.Rcode, ede: dns.edns.EDECode | None = None) -> Reply:
-    """Answer everything with an error."""
-
-    def reply(query: dns.message.Message) -> dns.message.Message:
-        made = dns.message.make_response(query)
-        made.set_rcode(rcode)
-        if ede is not None:
-            made.use_edns(0, options=[dns.edns.EDEOption(ede)])
-        return made
-
-    return reply
 
 
 # What is found
@@ -355,123 +305,6 @@ async def test_an_answer_that_cannot_be_read_is_the_resolvers_failure(files: Fil
         kind, detail = await fault(resolver, "b.vn", IpFamily.IP4)
     assert kind is Fault.LOCAL
     assert "127.0.0.1: the answer of" in detail
-
-
-# Servers that fail
-
-
-@pytest.mark.parametrize("reply", [saying(dns.rcode.REFUSED), saying(dns.rcode.SERVFAIL), None])
-async def test_the_next_server_is_asked_at_once_when_one_fails(reply: Reply | None, files: Files, zone: Zone) -> None:
-    async with served(files, reply, zone) as resolver:
-        began = time.perf_counter()
-        assert set(await resolver.lookup("a.vn")) == {"192.0.2.1", "2001:db8::1"}
-        assert time.perf_counter() - began < 0.2
-
-
-async def test_two_dead_servers_of_three_leave_time_and_are_remembered(files: Files, zone: Zone) -> None:
-    async with served(files, silent, silent, zone) as resolver:
-        began = time.perf_counter()
-        assert await resolver.lookup("b.vn", IpFamily.IP4, timeout_s=0.6) == ("192.0.2.2",)
-        first_s = time.perf_counter() - began
-        began = time.perf_counter()
-        await resolver.lookup("a.vn", IpFamily.IP4, timeout_s=0.6)
-        second_s = time.perf_counter() - began
-    assert 0.09 < first_s < 0.3
-    assert second_s < 0.08
-
-
-async def test_a_server_that_comes_back_is_noticed_beside_the_others(files: Files, zone: Zone) -> None:
-    first = Zone({"b.vn A": "silence"})
-    async with served(files, first, zone) as resolver:
-        await resolver.lookup("b.vn", IpFamily.IP4, timeout_s=0.4)
-        assert [s.shunned for s in resolver._servers] == [True, False]
-        first.records = dict(TARGET)
-        await resolver.lookup("a.vn", IpFamily.IP4)
-        assert first.asked == ["b.vn A"]  # not yet
-        resolver._servers[0].retry_at_s = 0.0
-        zone.records["v6.vn A"] = "silence"
-        first.records["v6.vn A"] = "192.0.2.6"
-        assert await resolver.lookup("v6.vn", IpFamily.IP4) == ("192.0.2.6",)
-        assert [s.shunned for s in resolver._servers] == [False, True]  # now the other one was too slow
-
-
-async def test_rotate_takes_the_servers_in_turn(files: Files) -> None:
-    zones = [Zone({f"h{n}.vn A": "192.0.2.1" for n in range(6)}) for _ in range(2)]
-    async with served(files, *zones, options="rotate") as resolver:
-        for n in range(6):
-            await resolver.lookup(f"h{n}.vn", IpFamily.IP4)
-    assert [len(z.asked) for z in zones] == [3, 3]
-
-
-async def test_a_lost_datagram_is_sent_again(files: Files, zone: Zone) -> None:
-    lost = iter([True])
-    async with asking(files, lambda query: None if next(lost, False) else zone(query)) as resolver:
-        assert await resolver.lookup("b.vn", IpFamily.IP4, timeout_s=0.4) == ("192.0.2.2",)
-
-
-async def test_a_slow_answer_of_the_first_server_is_still_taken(files: Files, zone: Zone) -> None:
-    loop = asyncio.get_running_loop()
-
-    def slowly(sock: socket.socket, data: bytes, sender: tuple[str, int]) -> None:
-        answer = wire(zone(dns.message.from_wire(data)))
-        assert answer is not None
-        loop.call_later(0.15, lambda: sock.fileno() >= 0 and sock.sendto(answer, sender))
-
-    with udp_socket(slowly) as server, resolver_of(files, server.port) as resolver:
-        assert await resolver.lookup("b.vn", IpFamily.IP4, timeout_s=0.5) == ("192.0.2.2",)
-    assert len(zone.asked) >= 2
-
-
-@pytest.mark.parametrize(
-    ("servers", "words"),
-    [
-        ((silent,), ["127.0.0.1 does not answer"]),
-        ((silent, silent), ["127.0.0.1 does not answer", "127.0.0.2 does not answer"]),
-        ((None,), ["127.0.0.1: Connection refused"]),
-        ((saying(dns.rcode.REFUSED),), ["127.0.0.1 says REFUSED"]),
-        ((saying(dns.rcode.SERVFAIL), silent), ["127.0.0.1 says SERVFAIL", "127.0.0.2 does not answer"]),
-        (
-            (saying(dns.rcode.SERVFAIL, dns.edns.EDECode.NO_REACHABLE_AUTHORITY),),
-            ["127.0.0.1 says SERVFAIL (no reachable authority)"],
-        ),
-    ],
-)
-async def test_servers_that_all_fail_are_our_own_fault_and_named(
-    servers: tuple[Reply | None, ...], words: list[str], files: Files
-) -> None:
-    async with served(files, *servers) as resolver:
-        began = time.perf_counter()
-        kind, detail = await fault(resolver, "a.vn", timeout_s=0.4)
-        assert time.perf_counter() - began < 0.4
-    assert kind is Fault.LOCAL
-    assert detail.startswith("our resolver gave no answer for a.vn: ")
-    assert all(word in detail for word in words), detail
-
-
-async def test_servfail_is_the_names_own_once_another_was_fetched_afresh(files: Files, zone: Zone) -> None:
-    zone.rcodes["a.vn"] = dns.rcode.SERVFAIL
-    async with asking(files, zone) as resolver:
-        zone.ttl_s = 10
-        await resolver.lookup("b.vn", IpFamily.IP4)
-        assert (await fault(resolver, "a.vn"))[0] is Fault.LOCAL
-        resolver._kept.clear()
-        await resolver.lookup("b.vn", IpFamily.IP4)  # from a cache, as far as can be told
-        assert (await fault(resolver, "a.vn"))[0] is Fault.LOCAL
-        resolver._witness.answered("b.vn", 10, asyncio.get_running_loop().time() + 11, authoritative=False)
-        kind, detail = await fault(resolver, "a.vn")
-        assert (kind, detail) == (Fault.NAME, "a.vn cannot be resolved, other names can: 127.0.0.1 says SERVFAIL")
-        del zone.rcodes["a.vn"]
-        assert "192.0.2.1" in await resolver.lookup("a.vn")
-
-
-async def test_a_silent_server_says_nothing_about_a_name_however_well_others_are_found(
-    files: Files, zone: Zone
-) -> None:
-    zone.records["a.vn A"] = zone.records["a.vn AAAA"] = "silence"
-    async with asking(files, zone) as resolver:
-        for _ in range(2):
-            assert (await fault(resolver, "a.vn", timeout_s=0.1))[0] is Fault.LOCAL
-            resolver._witness.answered("b.vn", 10, asyncio.get_running_loop().time() + 11, authoritative=False)
 
 
 # Many
