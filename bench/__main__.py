@@ -21,7 +21,7 @@ from typing import Final
 from rich.console import Console
 from rich.table import Table
 
-from bench import evidence, probing
+from bench import evidence, probing, scale
 from bench.daemon import DaemonWindow, Window, run_daemon
 from bench.peers import run_blackbox, run_prometheus
 from bench.rows import Row, middle, row, say
@@ -30,6 +30,7 @@ from bench.usage import allow_open_files
 
 OUT: Final = Path(__file__).with_name("out") / "bench.json"
 MIX: Final = {"icmp": 800, "tcp": 500, "dns": 300, "http": 400}
+FASTER: Final = 5  # times the mixed load: 1,000 a second
 ALONE: Final = 2000  # checks of one kind, for the rows by kind
 MIB: Final = 1 << 20
 
@@ -43,10 +44,11 @@ class Times:
     window_s: float
     kind_window_s: float  # 0: the kinds are not measured one by one
     prometheus_s: float  # 0: no Prometheus
+    faster_rounds: int  # of the load of 1,000 a second
 
 
-FULL: Final = Times(rounds=3, warm_s=6.0, window_s=15.0, kind_window_s=15.0, prometheus_s=20.0)
-QUICK: Final = Times(rounds=1, warm_s=6.0, window_s=15.0, kind_window_s=0.0, prometheus_s=10.0)
+FULL: Final = Times(rounds=3, warm_s=6.0, window_s=15.0, kind_window_s=15.0, prometheus_s=20.0, faster_rounds=2)
+QUICK: Final = Times(rounds=1, warm_s=6.0, window_s=15.0, kind_window_s=0.0, prometheus_s=10.0, faster_rounds=1)
 
 
 def whole_daemon(targets: Targets, times: Times) -> list[Row]:
@@ -102,6 +104,48 @@ def rows_of_whole(
         rows.insert(1, row("daemon_cpu_per_result_stack", "us", cpu, stack.cpu_per_probe_us, both, detail=detail))
         rows.append(row("daemon_memory_stack", "MB", memory, stack.rss_bytes / MIB, both))
     return rows
+
+
+def faster(targets: Targets, times: Times) -> list[Row]:
+    """Measure five times the mixed load, beside blackbox_exporter and Prometheus in turns."""
+    load = targets.load({kind: FASTER * count for kind, count in MIX.items()})
+    ours: list[DaemonWindow] = []
+    stack: list[Window] = []
+    for number in range(times.faster_rounds):
+        say(f"{len(load)} checks, round {number + 1} of {times.faster_rounds}: thongsuot, then the peers")
+        ours.append(run_daemon(load, warm_s=times.warm_s + EVERY_S, window_s=times.window_s))
+        stack.append(run_prometheus(load, warm_s=times.warm_s + EVERY_S, window_s=times.window_s))
+    both = "blackbox_exporter + Prometheus"
+    detail = (
+        f"{len(load)} checks every {EVERY_S:g} s; windows of ours: {spread(ours)}; of the peers: {spread(stack)}; "
+        f"good: ours {worst_good(ours):.1%}, peers {worst_good(stack):.1%}; {slots(ours)}"
+    )
+    name = f"daemon_{round(len(load) / EVERY_S)}"
+    return [
+        row(
+            f"{name}_cpu_per_result_stack",
+            "us",
+            middle(w.cpu_per_probe_us for w in ours),
+            middle(w.cpu_per_probe_us for w in stack),
+            both,
+            detail=detail,
+        ),
+        row(
+            f"{name}_probes_per_second",
+            "1/s",
+            middle(w.probes_per_s for w in ours),
+            middle(w.probes_per_s for w in stack),
+            both,
+        ),
+        row(
+            f"{name}_memory_stack",
+            "MB",
+            middle(w.rss_bytes / MIB for w in ours),
+            middle(w.rss_bytes / MIB for w in stack),
+            both,
+        ),
+        row(f"{name}_lateness_p99", "ms", middle(w.lateness_p99_s * 1e3 for w in ours)),
+    ]
 
 
 def each_kind(targets: Targets, times: Times) -> list[Row]:
@@ -182,17 +226,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         return evidence.main(words[1:])
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short round of each part: about two minutes")
-    parser.add_argument("--only", choices=("probing", "daemon"), help="one part of the bench")
+    parser.add_argument("--only", choices=("probing", "daemon", "scale"), help="one part of the bench")
     chosen = parser.parse_args(words)
     began = time.monotonic()
     allow_open_files()
     rows: list[Row] = []
     with Targets() as targets:
-        if chosen.only != "daemon":
+        if chosen.only in (None, "probing"):
             rows += probing.measured(targets, quick=chosen.quick)
-        if chosen.only != "probing":
+        if chosen.only in (None, "daemon"):
             times = QUICK if chosen.quick else FULL
-            rows += [*whole_daemon(targets, times), *each_kind(targets, times)]
+            rows += [*whole_daemon(targets, times), *faster(targets, times), *each_kind(targets, times)]
+        if chosen.only in (None, "scale"):
+            rows += scale.measured(targets, quick=chosen.quick)
     show(rows, facts_of_run(began))
     OUT.parent.mkdir(exist_ok=True)
     OUT.write_text(json.dumps([asdict(one) for one in rows], indent=1) + "\n", encoding="utf-8")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sqlite3
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
 from bench.targets import Check, configuration
-from bench.usage import usage
+from bench.usage import peak_bytes, usage
 from monitor.model import SlotEnd
 from tests.servers import LOOPBACK
 from tests.system.daemon import Daemon
@@ -39,6 +40,8 @@ class DaemonWindow(Window):
     lateness_p99_s: float
     kept_bytes: float  # in the journal, a result
     written_bytes: float  # handed to the disk, a result
+    cores: float  # CPU seconds a second
+    peak_bytes: int  # the most that was ever resident, since the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +64,16 @@ def run_daemon(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Da
     """Run the daemon on the load from a fresh state, wait until it is warm, and watch it for a window."""
     with BenchDaemon(configuration(checks)) as daemon:
         time.sleep(warm_s)
-        first, before = _scrape(daemon.port), usage(daemon.pid)
-        _scrape_now_and_then(daemon.port, before.at, window_s)
-        after, last = usage(daemon.pid), _scrape(daemon.port)
+        found = watch(daemon, window_s)
         daemon.stop()
-        kept = _kept_bytes(daemon.state_dir / "journal.db")
+        return replace(found, kept_bytes=_kept_bytes(daemon.state_dir / "journal.db"))
+
+
+def watch(daemon: Daemon, window_s: float) -> DaemonWindow:
+    """Watch a running daemon for a window. What its journal keeps a result is left at NaN: that needs its end."""
+    first, before = _scrape(daemon.port), usage(daemon.pid)
+    _scrape_now_and_then(daemon.port, before.at, window_s)
+    after, last = usage(daemon.pid), _scrape(daemon.port)
     probes = last.probes - first.probes
     rate = probes / (last.at - first.at)
     return DaemonWindow(
@@ -75,8 +83,10 @@ def run_daemon(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Da
         rss_bytes=after.rss_bytes,
         slots={end: last.slots[end] - first.slots[end] for end in last.slots},
         lateness_p99_s=_quantile(0.99, _difference(last.lateness, first.lateness)),
-        kept_bytes=kept,
+        kept_bytes=math.nan,
         written_bytes=(after.written_bytes - before.written_bytes) / (after.at - before.at) / rate,
+        cores=after.cpu_since(before),
+        peak_bytes=peak_bytes(daemon.pid),
     )
 
 
@@ -89,7 +99,7 @@ def _scrape_now_and_then(port: int, begins: float, window_s: float) -> None:
 
 
 def _scrape(port: int) -> _Scrape:
-    status, page = http_get(LOOPBACK, port, "/metrics", timeout_s=10.0)
+    status, page = http_get(LOOPBACK, port, "/metrics", timeout_s=60.0)
     at = time.monotonic()
     if status != 200:
         raise RuntimeError(f"/metrics answered with status {status}")

@@ -71,6 +71,7 @@ class Check:
     host: str
     port: int
     authority: str = ""  # PEM file of who signed the certificate
+    every_s: float = EVERY_S
 
     @property
     def id(self) -> str:
@@ -212,7 +213,8 @@ def configuration(checks: Sequence[Check]) -> str:
     """Return the load as our configuration, with two references beside it. JSON is YAML."""
     services: dict[str, dict[str, dict[str, object]]] = {}
     for check in checks:
-        services.setdefault(check.service, {})[check.name] = check.settings
+        own = {} if check.every_s == EVERY_S else {"every": f"{check.every_s:g}s"}
+        services.setdefault(check.service, {})[check.name] = check.settings | own
     references = {
         name: {"probe": "icmp", "host": host, "count": 1, "every": f"{EVERY_S:g}s"}
         for name, host in (("gateway", "127.0.0.1"), ("exchange", "127.0.0.2"))

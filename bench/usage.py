@@ -43,6 +43,12 @@ def usage(*pids: int) -> Usage:
     return Usage(time.monotonic(), cpu_s, rss, written)
 
 
+def peak_bytes(pid: int) -> int:
+    """Return the most memory that a process ever had resident. Source: proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+
+
 def allow_open_files(wanted: int = OPEN_FILES) -> None:
     """Raise this process' limit of open files, and so that of its children, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
