@@ -17,6 +17,7 @@ from monitor.availability import Account, Outage, failure_bound, percent_digits
 
 NOT_ENOUGH_WORDS: Final = "không đủ căn cứ"
 NO_DATA: Final = "không có số liệu"
+ALL_WORK: Final = "bảo trì"
 NO_CONGESTION: Final = "không xảy ra nghẽn mạng"  # printed by `claims` alone, and only when the evidence carries it
 DASH: Final = "–"
 
@@ -118,6 +119,8 @@ def availability(account: Account, resolution_s: float, rounds: int) -> str:
     Without any failure the value is what so many rounds can prove, never 100 %.
     """
     share = account.share
+    if account.all_work:
+        return ALL_WORK
     if share.value is None or share.least is None or share.most is None:
         return NO_DATA
     digits = percent_digits(resolution_s, (account.window.end - account.window.start).total_seconds())
@@ -135,7 +138,7 @@ def availability(account: Account, resolution_s: float, rounds: int) -> str:
 
 def coverage(account: Account) -> str:
     """Return the share of the time that was observed."""
-    return at_least(account.share.coverage, 2)
+    return DASH if account.all_work else at_least(account.share.coverage, 2)
 
 
 def outage_length(outage: Outage) -> str:

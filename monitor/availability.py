@@ -257,15 +257,16 @@ def outages(segments: Sequence[Segment], changes: Iterable[Change], period: Wind
     believed = in_force(changes)
     dates = [c.at for c in believed]
     found: list[Outage] = []
+    worked_until = period.start  # no outage reaches back over announced work
     for before, segment, after in _neighbours(segments):
+        if segment.state is State.MAINTENANCE:
+            worked_until = segment.end
         if segment.state is not State.DOWN:
             continue
         began = believed[bisect_right(dates, segment.start) - 1]  # a DOWN segment is some change's doing
         following = bisect_left(dates, segment.end)
         changed = following < len(dates) and dates[following] == segment.end
-        floor = found[-1].end if found else period.start
-        if _is_work(before):
-            floor = segment.start
+        floor = max(found[-1].end if found else period.start, worked_until)
         if not changed and _is_work(after) and following < len(dates):
             changed = believed[following].earliest < segment.end
         found.append(
@@ -363,6 +364,11 @@ class Account:
     longest_s: float  # of the parts within the window
     down_least_s: float  # from the first bad result of each outage to its last one
     down_most_s: float  # from the last good result before to the first good one after
+
+    @property
+    def all_work(self) -> bool:
+        """Whether all of it was announced work: there is nothing to judge, and nothing was missed."""
+        return self.seconds[State.MAINTENANCE] > 0 and observed_s(self.seconds) + self.seconds[State.UNKNOWN] <= 0
 
     @property
     def half_width_s(self) -> float:

@@ -46,7 +46,10 @@ def outages(figures: Figures) -> list[Block]:
 
 
 def _clean(figures: Figures, service: ServicePlan) -> str:
-    rounds, share = figures.rounds(service), figures.services[service.id].account(figures.period).share
+    account = figures.services[service.id].account(figures.period)
+    rounds, share = figures.rounds(service), account.share
+    if account.all_work:
+        return "bảo trì đã báo trước trong cả kỳ báo cáo."
     if rounds == 0:
         return "không có lượt đo nào; không đủ căn cứ."
     if not share.enough:
@@ -64,7 +67,8 @@ def summary(figures: Figures) -> list[Block]:
     """Return the general assessment: how many services were interrupted, and what is known of congestion."""
     total = len(figures.plan.services)
     hit = [s.name for s in figures.plan.services if figures.services[s.id].outages]
-    weak = [s.name for s in figures.plan.services if not figures.services[s.id].account(figures.period).share.enough]
+    accounts = {s.name: figures.services[s.id].account(figures.period) for s in figures.plan.services}
+    weak = [name for name, account in accounts.items() if not (account.share.enough or account.all_work)]
     first = (
         f"Trong tổng số {total} hệ thống, dịch vụ được giám sát, {len(hit)} hệ thống có ghi nhận gián đoạn: "
         f"{words.listed(hit)}."

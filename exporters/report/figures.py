@@ -7,7 +7,7 @@ period give the same figures, to the byte.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, tzinfo
 from typing import Any, Final
 
@@ -16,11 +16,14 @@ from exporters.report.congestion import CongestionFigures
 from exporters.report.congestion_evidence import look
 from exporters.text import own_fault_word
 from exporters.text_page import label
-from monitor import availability
+from monitor import adjusted, availability, maintenance
+from monitor.announced import Announcement
 from monitor.availability import Account, Outage, Segment
+from monitor.corrections import Correction
 from monitor.duty import is_own_fault
 from monitor.history import History, Responses, Survey
 from monitor.model import SIMULATED, Gap, Incident, SlotCount, State
+from monitor.register import Last
 from monitor.traced import RouteTrace
 
 PERCENTILES: Final = (0.5, 0.9, 0.95, 0.99)
@@ -66,6 +69,10 @@ class Figures:
     known_until: datetime | None = None  # the last sign of life
     simulated: bool = False  # a run of the period was a drill or an example
     congestion: CongestionFigures | None = None  # None: nobody has judged
+    corrections: Sequence[Correction] = ()  # that touch the period, decided on or not
+    corrected_until: Last | None = None  # the newest record of corrections that there was
+    adjusted: Mapping[str, Line] = field(default_factory=dict)  # services and checks that an approved one changes
+    work: Sequence[Announcement] = ()  # announced work that took time of the period
     traces: Sequence[RouteTrace] = ()  # the ways to what failed, traced within the period
 
     def rounds(self, service: ServicePlan, window: Window | None = None) -> int:
@@ -94,12 +101,16 @@ def gather(plan: Plan, history: History, period: Window, title: str, seen: Seen 
     changes, gaps = history.changes(period.end), history.gaps(period)
     runs = history.runs()
     known_until = max((r.alive for r in runs), default=period.start)
+    work = [a for a in history.announcements() if a.window and _touches(a.window, period)]
+    taken = maintenance.windows(work)
     checks: dict[str, Line] = {}
     for target in plan.targets():
         mine = changes.get(target.id, [])
         segments = availability.timeline(mine, gaps.get(target.id, []), period, known_until)
+        segments = availability.with_work(segments, maintenance.of_check(target, taken))
         checks[target.id] = Line(segments, availability.outages(segments, mine, period), target.every_s)
     services = {s.id: _service_line(s, checks, period) for s in plan.services}
+    corrections = history.corrections(period)
     return Figures(
         plan,
         title,
@@ -114,6 +125,10 @@ def gather(plan: Plan, history: History, period: Window, title: str, seen: Seen 
         known_until,
         any(SIMULATED in r.version for r in runs if r.started < period.end and r.alive > period.start),
         congestion,
+        corrections=corrections,
+        corrected_until=history.last_correction(),
+        adjusted=_adjusted(plan, checks, services, corrections, period),
+        work=work,
         traces=history.traces(period),
     )
 
@@ -147,6 +162,38 @@ def _service_line(service: ServicePlan, checks: Mapping[str, Line], period: Wind
     return Line(segments, down, slowest_s(service, period))
 
 
+def _adjusted(
+    plan: Plan,
+    checks: Mapping[str, Line],
+    services: Mapping[str, Line],
+    corrections: Sequence[Correction],
+    period: Window,
+) -> Mapping[str, Line]:
+    """Lay the approved corrections over the lines that they are about; a check's goes into its service's."""
+    found: dict[str, Line] = {}
+    for service in plan.services:
+        mine = dict(checks)
+        for target in service.targets:
+            spans = adjusted.laid_over(corrections, *maintenance.names_of(target)[1:])
+            if spans:
+                found[target.id] = mine[target.id] = _corrected(checks[target.id], spans)
+        touched = any(t.id in found for t in service.targets)
+        line = _service_line(service, mine, period) if touched else services[service.id]
+        own = adjusted.laid_over(corrections, service.id)
+        if touched or own:
+            found[service.id] = _corrected(line, own)
+    return found
+
+
+def _corrected(line: Line, spans: Sequence[Segment]) -> Line:
+    segments = availability.with_states(line.segments, spans)
+    return Line(segments, adjusted.adjusted_outages(segments, line.outages), line.every_s)
+
+
+def _touches(window: Window, period: Window) -> bool:
+    return window.start < period.end and window.end > period.start
+
+
 def percentile(ordered: Sequence[float], share: float) -> float | None:
     """Return the smallest value that at least `share` of the values do not exceed (RFC 2330 section 11.3)."""
     if not ordered:
@@ -169,6 +216,7 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "services": [_service_json(figures, s) for s in figures.plan.services],
         "references": [_check_json(figures, t) for t in figures.plan.references],
         "incidents": [_incident_json(figures, i) for i in figures.incidents],
+        **records_json(figures),
     }
 
 
@@ -179,6 +227,7 @@ def _service_json(figures: Figures, service: ServicePlan) -> dict[str, Any]:
         "name": service.name,
         "kind": service.kind.value,
         **_line_json(figures, figures.services[service.id], resolution),
+        "adjusted": _adjusted_json(figures, service.id, resolution),
         "checks": [_check_json(figures, t) for t in service.targets],
     }
 
@@ -190,8 +239,59 @@ def _check_json(figures: Figures, target: Target) -> dict[str, Any]:
         "probe": target.probe.kind,
         "path": target.path_id,
         **_line_json(figures, figures.checks[target.id], target.every_s),
+        "adjusted": _adjusted_json(figures, target.id, target.every_s),
         "slots": _slots_json(figures.slots.get(target.id)),
         "results": _results_json(figures.responses.get(target.id)),
+    }
+
+
+def _adjusted_json(figures: Figures, subject: str, resolution_s: float) -> dict[str, Any] | None:
+    """Return the figures with the approved corrections; None where none of them changes anything."""
+    line = figures.adjusted.get(subject)
+    return _line_json(figures, line, resolution_s) if line is not None else None
+
+
+def records_json(figures: Figures) -> dict[str, Any]:
+    """Return announced work and corrections, and the newest record that was taken into account."""
+    zone, last = figures.plan.site.timezone, figures.corrected_until
+    return {
+        "maintenance": [
+            {
+                "id": a.id,
+                "subject": a.subject,
+                "from": iso_time(a.window.start, zone),
+                "to": iso_time(a.window.end, zone),
+                "planned_from": iso_time(a.planned.start, zone),
+                "planned_to": iso_time(a.planned.end, zone),
+                "announced_at": iso_time(a.at, zone),
+                "announced_late": a.late,
+                "source": a.source,
+                "by": a.author,
+                "reason": a.reason,
+                "cancelled_at": iso_time(a.cancelled_at, zone) if a.cancelled_at else None,
+            }
+            for a in figures.work
+            if a.window is not None
+        ],
+        "corrections": [
+            {
+                "id": c.id,
+                "subject": c.subject,
+                "from": iso_time(c.window.start, zone),
+                "to": iso_time(c.window.end, zone),
+                "state": c.state.value,
+                "reason": c.reason,
+                "by": c.author,
+                "at": iso_time(c.at, zone),
+                "evidence": asdict(c.evidence) if c.evidence else None,
+                "status": c.status,
+                "decided_by": c.decided_by,
+                "decided_at": iso_time(c.decided_at, zone) if c.decided_at else None,
+                "decision": c.decision,
+            }
+            for c in figures.corrections
+        ],
+        "corrections_until": {"record": last.number, "at": iso_time(last.at, zone)} if last else None,
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +65,29 @@ def _csv(document: Mapping[str, Any]) -> Mapping[str, bytes]:
                      "withdrawn", "cause", "cause_subject", "certainty", "members"],
         ),
         **_congestion_csv(document.get("congestion")),
+        **_records_csv(document, checks),
     }  # fmt: skip
+
+
+def _records_csv(document: Mapping[str, Any], checks: Sequence[Mapping[str, Any]]) -> Mapping[str, bytes]:
+    """Return announced work and corrections, and the figures that these change; nothing where there are none."""
+    found: dict[str, bytes] = {}
+    if document["maintenance"]:
+        found["maintenance.csv"] = _table(document["maintenance"])
+    if document["corrections"]:
+        rows = [
+            {**c, "evidence": f"{c['evidence']['name']} sha256:{c['evidence']['sha256']}" if c["evidence"] else ""}
+            for c in document["corrections"]
+        ]
+        found["corrections.csv"] = _table(rows)
+        changed = [
+            _line_row({**line, **figures}) | {"figures": name}
+            for line in [*document["services"], *checks]
+            for name, figures in (("measured", line), ("adjusted", line["adjusted"]))
+            if line["adjusted"]
+        ]
+        found["adjusted.csv"] = _table(changed)
+    return found
 
 
 def _congestion_csv(found: Mapping[str, Any] | None) -> Mapping[str, bytes]:

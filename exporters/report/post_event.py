@@ -8,7 +8,7 @@ from datetime import timedelta
 from config.calendar import lunar_label
 from config.plan import ServiceKind
 from exporters import text_report as words
-from exporters.report import charts, claims, congestion_claims, letter, tables
+from exporters.report import charts, claims, congestion_claims, letter, records, tables
 from exporters.report.charts import Axis, Bar, Curve, Strip
 from exporters.report.congestion import main_check
 from exporters.report.document import Annex, Block, Document, Heading, Numbering, Paragraph, Style, Table
@@ -273,6 +273,7 @@ def assessment(figures: Figures, no: Numbering) -> list[Block]:
         *queues,
         Heading("3. Thời gian không có số liệu", 2),
         *missing,
+        *records.blocks(figures, no, 4),
     ]
 
 
@@ -321,10 +322,10 @@ def annexes(figures: Figures, no: Numbering) -> tuple[Annex, ...]:
 def _method(figures: Figures) -> list[Block | Table]:
     digest = figures.plan.digest
     lines = (
-        "Mỗi giây của kỳ báo cáo thuộc đúng một trạng thái: thông suốt, suy giảm, nghẽn, gián đoạn hoặc không có số "
-        "liệu.",
+        "Mỗi giây của kỳ báo cáo thuộc đúng một trạng thái: thông suốt, suy giảm, nghẽn, gián đoạn, không có số liệu "
+        "hoặc bảo trì đã báo trước.",
         "Độ khả dụng = 1 – thời gian gián đoạn / thời gian quan sát được; độ phủ đo = thời gian quan sát được / kỳ báo "
-        "cáo. Độ phủ dưới 95% thì ghi “không đủ căn cứ”.",
+        "cáo không kể bảo trì. Độ phủ dưới 95% thì ghi “không đủ căn cứ”.",
         "Thời điểm bắt đầu gián đoạn nằm giữa lượt đo tốt cuối cùng và lượt đo hỏng đầu tiên; thời điểm kết thúc "
         "nằm giữa "
         "lượt đo hỏng cuối cùng và lượt đo tốt đầu tiên. Độ dài ghi giá trị giữa và sai số về mỗi phía.",

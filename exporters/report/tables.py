@@ -41,7 +41,7 @@ def group_tables(figures: Figures, numbers: Numbering) -> list[tuple[str, Table]
 def _group(figures: Figures, services: Sequence[ServicePlan], caption: str) -> Table:
     columns = (
         Column("Hệ thống, dịch vụ", 0.19),
-        *(Column(state_word(s).capitalize(), 0.105 if s is State.UP else 0.082, right=True) for s in _STATES),
+        *(Column(state_word(s).capitalize(), _width(figures, s), right=True) for s in _states(figures)),
         Column("Độ khả dụng [thấp nhất – cao nhất]", 0.185, right=True),
         Column("Độ phủ đo", 0.085, right=True),
         Column("Gián đoạn (dài nhất)", 0.105, right=True),
@@ -49,12 +49,23 @@ def _group(figures: Figures, services: Sequence[ServicePlan], caption: str) -> T
     return Table(caption, columns, tuple(_service_row(figures, s) for s in services))
 
 
+def _states(figures: Figures) -> tuple[State, ...]:
+    """Return the states that have a column: maintenance only where there was any."""
+    work = any(line.seconds[State.MAINTENANCE] for line in figures.services.values())
+    return (*_STATES, State.MAINTENANCE) if work else _STATES
+
+
+def _width(figures: Figures, state: State) -> float:
+    wide = 0.105 if state is State.UP else 0.082
+    return wide * len(_STATES) / len(_states(figures))
+
+
 def _service_row(figures: Figures, service: ServicePlan) -> tuple[str, ...]:
     account = figures.services[service.id].account(figures.period)
     longest = f"\n({duration_words(account.longest_s)})" if account.outages else ""
     return (
         service.name,
-        *(words.clock(account.seconds[s]) for s in _STATES),
+        *(words.clock(account.seconds[s]) for s in _states(figures)),
         _availability(figures, service, account),
         words.coverage(account),
         words.times(account.outages) + longest,

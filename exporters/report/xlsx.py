@@ -17,7 +17,7 @@ import xlsxwriter
 from config.calendar import days_of, lunar_label
 from config.plan import ServiceKind, ServicePlan, Window
 from exporters import text_report as words
-from exporters.report import claims, tables, xlsx_congestion
+from exporters.report import claims, tables, xlsx_congestion, xlsx_records
 from exporters.report.archive import steady_zip
 from exporters.report.congestion import CongestionFigures, main_check
 from exporters.report.figures import PERCENTILES, Figures, slowest_s, within
@@ -105,6 +105,8 @@ class _Book:
         self._outages(figures)
         self._incidents(figures)
         self._blind(figures)
+        for page in xlsx_records.sheets(figures):
+            self._plain_sheet(page)
         self._responses()
         if self._material.compared is not None:
             self._comparison(figures, self._material.compared)

@@ -126,6 +126,9 @@ def test_the_head_says_whose_figures_of_which_period_by_which_configuration(figu
         "to": "2027-02-06T01:00:00.000+07:00",
         "seconds": 3600.0,
         "configuration": "d" * 64,
+        "maintenance": [],
+        "corrections": [],
+        "corrections_until": None,
     }
 
 
@@ -133,6 +136,7 @@ def test_a_check_with_an_outage_a_gap_and_a_daemon_that_stopped(figures: dict[st
     assert figures["services"][0]["checks"][0] == {
         "id": "mail.smtp",
         "name": "Phép kiểm tra smtp",
+        "adjusted": None,
         "probe": "tcp",
         "path": "",
         # 600 s unknown after the daemon's end and 360 s in the gap; 300 s down; the rest up.
@@ -187,6 +191,7 @@ def test_a_service_that_needs_all_its_checks(figures: dict[str, Any]) -> None:
     mail = {k: v for k, v in figures["services"][0].items() if k not in ("checks", "outages")}
     assert mail == {
         "id": "mail",
+        "adjusted": None,
         "name": "Thư điện tử công vụ",
         "kind": "mail",
         # Either check unseen (1440 to 1800) or the daemon gone (from 3000) leaves it unknown.
