@@ -142,10 +142,10 @@ class History:
         """Return all announced work, oldest first; numbers are each journal's own."""
         return [a for db in self._sources for a in register.announcements(db, self._site)]
 
-    def corrections(self, period: Window) -> Sequence[Correction]:
-        """Return the corrections that touch a period, oldest first; numbers are each journal's own."""
-        found = (c for db in self._sources for c in register.corrections(db, self._site))
-        return [c for c in found if c.window.start < period.end and c.window.end > period.start]
+    def corrections(self, period: Window | None = None) -> Sequence[Correction]:
+        """Return all corrections, or those that touch a period, oldest first; numbers are each journal's own."""
+        found = [c for db in self._sources for c in register.corrections(db, self._site)]
+        return [c for c in found if period is None or (c.window.start < period.end and c.window.end > period.start)]
 
     def last_correction(self) -> Last | None:
         """Return the newest record of corrections: those that a report was made with."""

@@ -34,6 +34,7 @@ from thongsuot import daemon, import_blackbox, once, reports
 from thongsuot.daemon import DaemonInfo, StartError
 from thongsuot.drill_command import HELP as DRILL_HELP
 from thongsuot.drill_command import drill_command
+from thongsuot.record_commands import correct_app, maintenance_app
 from thongsuot.replay_commands import replay_app, simulate_app
 
 T = TypeVar("T")
@@ -52,6 +53,8 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 alerts_app = typer.Typer(no_args_is_help=True, help="Messages to the people on duty.")
 app.add_typer(alerts_app, name="alerts")
 app.add_typer(replay_app, name="replay")
+app.add_typer(maintenance_app, name="maintenance")
+app.add_typer(correct_app, name="correct")
 app.add_typer(simulate_app, name="simulate")
 app.command(name="drill", help=DRILL_HELP)(drill_command)
 import_app = typer.Typer(no_args_is_help=True, help="From another tool's files to a province file.")

@@ -50,7 +50,7 @@ def choose_period(
         found = find_event(plan, event)
         window, title = found.window, found.name
     else:
-        window, title = _window(plan, start or "", end or ""), f"{start} – {end}"
+        window, title = choose_span(plan, start or "", end or ""), f"{start} – {end}"
     if window.end <= window.start:
         raise UsageError("the period ends before it begins")
     if window.start >= now:
@@ -59,7 +59,12 @@ def choose_period(
     return Window(_whole_ms(window.start), _whole_ms(min(window.end, now))), title
 
 
-def _window(plan: Plan, start: str, end: str) -> Window:
+def choose_span(plan: Plan, start: str, end: str) -> Window:
+    """Return the span between two local dates or times; a date as the end is held to its end.
+
+    Raises:
+        UsageError: an impossible time.
+    """
     zone = plan.site.timezone
     try:
         return Window(_moment(start, zone, end=False), _moment(end, zone, end=True))
