@@ -37,9 +37,7 @@ PACED_CHECKS: Final = 400
 PACED_S: Final = 2.0  # 200 probes a second; a check that is due so soon gets no look ahead of its slot at the start
 TRIALS: Final = 2
 TRIAL_S: Final = 0.3
-OVERLOAD: Final = (
-    1.3  # chosen: enough that a cheap moment leaves nothing idle; slots that cannot be served cost as well
-)
+OVERLOAD: Final = 2.0  # chosen: with less, a cheap moment leaves the core idle until the next tick
 
 
 class Prober:
