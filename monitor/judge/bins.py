@@ -7,6 +7,7 @@ queue that stands (RFC 8289 section 3). A lost packet has no delay; it never bec
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -59,7 +60,7 @@ class Binner:
     def _clear(self) -> None:
         self._sent = self._lost = self._silent = self._answers = 0
         self._least = math.inf
-        self._kept: list[float] = []
+        self._kept = array("d")
         self._skip = 1  # every so many answers one is kept
 
     def add(self, at: float, rtt_s: float | None) -> None:
@@ -92,7 +93,7 @@ class Binner:
             skip = self._skip
             first = place + -(self._answers + 1) % skip
             room = KEPT + 1 - len(self._kept)
-            self._kept += rtts[first : first + room * skip : skip]
+            self._kept.extend(rtts[first : first + room * skip : skip])
             until = len(rtts)
             if len(self._kept) > KEPT:
                 until = first + (room - 1) * skip + 1
@@ -151,7 +152,7 @@ class Binner:
             "width": self.width,
             "span": [self._start, self.end],
             "counts": [self._sent, self._lost, self._silent, self._answers, self._run, self._skip],
-            "kept": self._kept,
+            "kept": list(self._kept),
             "least": self._least if self._answers else None,
         }
 
@@ -162,6 +163,6 @@ class Binner:
         if "span" in state:
             binner._start, binner.end = state["span"]
             binner._sent, binner._lost, binner._silent, binner._answers, binner._run, binner._skip = state["counts"]
-            binner._kept = list(state["kept"])
+            binner._kept = array("d", state["kept"])
             binner._least = math.inf if state["least"] is None else state["least"]
         return binner

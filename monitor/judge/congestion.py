@@ -45,6 +45,7 @@ from monitor.judge.route import (
 OWN_LOSS_TIMES: Final = 2.0  # loss that is no more than so many times what the path always loses is its own
 HOLE_S: Final = 600.0  # nobody saw a queue stand through a hole as long as this
 QUIET_PACKETS: Final = 50_000  # about a week at one each ten seconds: older loss fades
+_DEFAULT: Final = asdict(DEFAULT)
 
 
 class Judge:
@@ -457,7 +458,7 @@ class Judge:
     def state(self) -> dict[str, Any]:
         """Return all that is remembered, as JSON can hold it: a restart with it forgets nothing."""
         return {
-            "settings": asdict(self.settings),
+            "settings": _DEFAULT if self.settings is DEFAULT else asdict(self.settings),
             "binner": self._binner.state(),
             "floor": self._floor.state(),
             "learned": self._learned,
@@ -476,7 +477,8 @@ class Judge:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Judge:
         """Go on from what `state` returned."""
-        judge = cls(Settings(**state["settings"]))
+        settings = Settings(**state["settings"])
+        judge = cls(DEFAULT if settings == DEFAULT else settings)  # one for thousands of judges
         judge._binner = Binner.from_state(state["binner"])
         judge._floor = Floor.from_state(state["floor"])
         judge._learned = state["learned"]

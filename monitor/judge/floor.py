@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from bisect import bisect_left, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ DRIFT_SHARE: Final = 0.5  # of the spread of quiet minima that a slow drift may 
 MAD_TO_SIGMA: Final = 1.4826  # median absolute deviation of a normal distribution, in standard deviations
 
 
-def _median(ordered: list[float]) -> float:
+def _median(ordered: Sequence[float]) -> float:
     middle = len(ordered) // 2
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
@@ -34,7 +34,7 @@ class _Newest:
 
     def __init__(self, values: Iterable[float] = ()) -> None:
         self.values = array("d", values)
-        self.ordered = sorted(self.values)
+        self.ordered = array("d", sorted(self.values))  # not a list: four times the memory, in each of many judges
 
     def push(self, value: float, most: int) -> None:
         """Take in a value, and forget the oldest beyond so many."""

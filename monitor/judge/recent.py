@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -29,17 +28,19 @@ class Kept:
 class Recent:
     """A bounded look back, oldest first."""
 
-    __slots__ = ("bins",)
+    __slots__ = ("_length", "bins")
 
     def __init__(self, length: int) -> None:
         """Args: length: how many bins are remembered."""
-        self.bins: deque[Kept] = deque(maxlen=length)
+        self._length = length
+        self.bins: list[Kept] = []  # an empty deque alone takes more than twelve of them
 
     def see(self, found: Bin, queue_s: float) -> Kept:
         """Remember a bin and how far its minimum lay above the floor."""
         sent = found.sent - found.silent
         kept = Kept(found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s, found.p95_s)
         self.bins.append(kept)
+        del self.bins[: -self._length]
         return kept
 
     def usable(self, since: float) -> list[Kept]:
@@ -91,3 +92,4 @@ class Recent:
         for row in state:
             values: list[Any] = [math.nan if v is None else v for v in row]
             self.bins.append(Kept(*values))
+        del self.bins[: -self._length]
