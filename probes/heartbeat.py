@@ -3,8 +3,9 @@
 For what nobody can probe from outside: a nightly backup, a script behind a firewall, another monitor. It calls
 `/heartbeat/<service>.<check>` on the monitor's own page, by GET or POST, with a token (`Authorization: Bearer …`, or
 `?token=…`), and `/heartbeat/<service>.<check>/fail` when it ran and did not go well; what a POST says (up to 1 KiB) is
-kept as its note. Silence for longer than `within` is a content fault. After a start of the monitor, silence in the
-time in which it was not listening is nobody's fault, and the check waits.
+kept as its note. Silence for longer than `within` is a content fault. Silence while the monitor was not running is
+nobody's fault: after a restart the check waits once more for up to `within`, unless it had been silent for too long
+before, or the restart took less than a sixtieth of `within` (and less than a minute). A reload interrupts nothing.
 
 Source: RFC 6750 section 2.1 (the token in the request).
 """
@@ -65,8 +66,7 @@ async def run(settings: Settings, m: Measurement) -> None:
             have not listened for long enough to know, and without a usable token.
     """
     ledger = m.tools.of(Heartbeats)
-    listening_s = ledger.listening_s
-    if listening_s is None:
+    if not ledger.hears:
         raise ProbeError(Fault.LOCAL, "heartbeats are heard by the running daemon alone")
     beat = ledger.last(m.check)
     age_s = None if beat is None else time.perf_counter() - beat.clock_s
@@ -74,7 +74,7 @@ async def run(settings: Settings, m: Measurement) -> None:
     if beat is not None and age_s is not None:
         _report(m, beat, age_s)
     if age_s is None or age_s > settings.within:
-        await _silent(settings, age_s, listening_s)
+        await _silent(settings, age_s, ledger.silence_s(m.check, settings.within))
     elif beat is not None and not beat.well:
         raise ProbeError(Fault.CONTENT, f"it says that it failed: {beat.note or 'no word why'}")
 
@@ -88,13 +88,13 @@ def _report(m: Measurement, beat: Beat, age_s: float) -> None:
         m.fact("source", beat.source)
 
 
-async def _silent(settings: Settings, age_s: float | None, listening_s: float) -> None:
+async def _silent(settings: Settings, age_s: float | None, listened_s: float) -> None:
     if len((await settings.token()).get_secret_value()) < LEAST_TOKEN:
         raise ProbeError(Fault.LOCAL, f"the token has fewer than {LEAST_TOKEN} characters: no call is taken with it")
     expected = f"expected within {_words(settings.within)}"
-    if listening_s < settings.within:
-        raise ProbeError(Fault.LOCAL, f"no heartbeat in the {_words(listening_s)} since our start, {expected}")
-    since = _words(listening_s) + " since our start" if age_s is None else _words(age_s)
+    if listened_s < settings.within:
+        raise ProbeError(Fault.LOCAL, f"no heartbeat in the {_words(listened_s)} in which we listened, {expected}")
+    since = _words(listened_s) + " since we listen" if age_s is None else _words(age_s)
     raise ProbeError(Fault.CONTENT, f"no heartbeat for {since}, {expected}")
 
 

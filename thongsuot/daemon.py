@@ -14,19 +14,17 @@ import logging
 import os
 import resource
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
-
-from aiohttp import web
 
 from config.plan import Plan
 from exporters import metrics
 from exporters.blackbox import Probing
 from exporters.mail import MailChannel
 from exporters.report_mail import ReportChannel
-from exporters.web.app import build_app, requests_log
+from exporters.web.app import build_app
 from monitor.agenda import Agenda
 from monitor.announcer import Announcer
 from monitor.board import Board
@@ -44,6 +42,7 @@ from probes.base import Tools, utc_now
 from probes.byte_budget import ByteBudget
 from probes.heartbeat_ledger import Heartbeats
 from probes.mailflow_ledger import MailLedger
+from thongsuot.front_door import FrontDoor
 from thongsuot.notify import keep_alive, notify
 from thongsuot.report_process import make as make_report
 
@@ -114,18 +113,41 @@ async def run(
     before: Plan | None = None  # the one that ran last, unless what it measured could not be written
     fallback: Plan | None = None  # taken when this one cannot start
     refused = 0
-    while not stop.is_set():
-        try:
-            end = await _run_plan(plan, ready, _Signals(stop, reload, load), before, refused)
-        except StartError as exc:
-            if fallback is None:
-                raise
-            log.warning("the new configuration cannot be used, the old one stays: %s", exc)
-            plan, fallback, refused = fallback, None, refused + 1
-            continue
-        if end.following is None:
-            return
-        plan, before, fallback, refused = end.following, plan if end.recorded else None, plan, end.refused
+    lasting = _Lasting()
+    with contextlib.closing(lasting.door):
+        while not stop.is_set():
+            try:
+                end = await _run_plan(plan, ready, _Signals(stop, reload, load), before, refused, lasting)
+            except StartError as exc:
+                if fallback is None:
+                    raise
+                log.warning("the new configuration cannot be used, the old one stays: %s", exc)
+                plan, fallback, refused = fallback, None, refused + 1
+                continue
+            if end.following is None:
+                return
+            plan, before, fallback, refused = end.following, plan if end.recorded else None, plan, end.refused
+
+
+@dataclass(slots=True)
+class _Lasting:
+    """What outlives a configuration: whoever calls in hears nothing of a reload."""
+
+    door: FrontDoor = field(default_factory=FrontDoor)
+    heartbeats: Heartbeats | None = None
+
+    async def heartbeats_of(self, plan: Plan) -> Heartbeats:
+        """Return the ledger of what calls in, with what it knew before a restart."""
+        file = plan.state_dir / "heartbeats.json"
+        ledger = self.heartbeats
+        if ledger is None or ledger.file != file:
+            ledger = Heartbeats(file)
+        targets = {t.id: t.settings for t in plan.targets()}
+        ledger.expect({n: s.token for n, s in targets.items() if isinstance(s, heartbeat.Settings)})
+        if ledger is not self.heartbeats:
+            await ledger.begin()
+            self.heartbeats = ledger
+        return ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +187,23 @@ class _Signals:
 
 
 async def _run_plan(
-    plan: Plan, ready: Callable[[DaemonInfo], None] | None, signals: _Signals, before: Plan | None, refused: int
+    plan: Plan,
+    ready: Callable[[DaemonInfo], None] | None,
+    signals: _Signals,
+    before: Plan | None,
+    refused: int,
+    lasting: _Lasting,
 ) -> _End:
     """Run one configuration, after `before` in the same process or as the first."""
     async with _alone_in(plan.state_dir):
         # In another journal the time since its last record was not observed.
         same = before is not None and (before.state_dir, before.site.id) == (plan.state_dir, plan.site.id)
         try:
-            parts = await _build(plan, same)
+            parts = await _build(plan, same, await lasting.heartbeats_of(plan))
         except (OSError, JournalError, JournalBusyError) as exc:
             raise StartError(f"cannot start: {exc}") from exc
         parts.board.config_reloads_refused = refused
-        following = await _run_parts(parts, ready, signals)
+        following = await _run_parts(parts, lasting.door, ready, signals)
         return _End(following, parts.board.config_reloads_refused, not parts.pipeline.gave_up)
 
 
@@ -207,10 +234,12 @@ def _lock(state_dir: Path) -> int:
     return lock
 
 
-async def _run_parts(parts: _Parts, ready: Callable[[DaemonInfo], None] | None, signals: _Signals) -> Plan | None:
+async def _run_parts(
+    parts: _Parts, door: FrontDoor, ready: Callable[[DaemonInfo], None] | None, signals: _Signals
+) -> Plan | None:
     plan = parts.plan
     try:
-        async with _serve(parts) as url:
+        async with _serve(parts, door) as url:
             log.info("watching %d checks of %s; page at %s", len(plan.targets()), plan.site.id, url)
             if ready is not None:
                 ready(DaemonInfo(url, parts.board))
@@ -220,6 +249,7 @@ async def _run_parts(parts: _Parts, ready: Callable[[DaemonInfo], None] | None, 
             await _note_stop(parts.journal)
         return following
     finally:
+        await parts.tools.of(Heartbeats).note_time()
         parts.tools.close()
         await parts.journal.close()
 
@@ -231,10 +261,10 @@ async def _note_stop(journal: Journal) -> None:
         log.warning("the stop could not be noted in the journal: %s", exc)
 
 
-async def _build(plan: Plan, reloaded: bool) -> _Parts:
+async def _build(plan: Plan, reloaded: bool, heartbeats: Heartbeats) -> _Parts:
     journal = await Journal.open(plan.state_dir, plan.site.id)
     try:
-        parts = await _build_on(journal, plan, reloaded)
+        parts = await _build_on(journal, plan, reloaded, heartbeats)
     except BaseException:
         await journal.close()
         raise
@@ -248,14 +278,14 @@ async def _build(plan: Plan, reloaded: bool) -> _Parts:
     return parts
 
 
-async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
+async def _build_on(journal: Journal, plan: Plan, reloaded: bool, heartbeats: Heartbeats) -> _Parts:
     now = utc_now()
     board = Board(plan, now, queue_limit=RESULTS_LIMIT)
     results: asyncio.Queue[Result] = asyncio.Queue(RESULTS_LIMIT)
     tools, wake = Tools(), asyncio.Event()
     tools.put(ByteBudget(plan.state_dir / "byte-budget.json"))
     tools.put(MailLedger(plan.state_dir / "mailflow.json"))
-    tools.put(await _heartbeats(plan))
+    tools.put(heartbeats)
     tools.put(ApprovedPages.of(plan.state_dir))
     scheduler = Scheduler(plan.targets(), results, board, tools, concurrency=_probes_at_once())
     own_watch = OwnWatch(board)
@@ -276,16 +306,6 @@ async def _build_on(journal: Journal, plan: Plan, reloaded: bool) -> _Parts:
     await journal.commit(pipeline.resume(recovered, now, reloaded=reloaded), now)
     mail = MailChannel(plan.mail, plan.site, journal, board) if plan.mail else None
     return _Parts(plan, journal, board, tools, scheduler, pipeline, mail, wake, own_watch, announcer)
-
-
-async def _heartbeats(plan: Plan) -> Heartbeats:
-    """Build the ledger of what calls in, with what it knew before a restart."""
-    ledger = Heartbeats(plan.state_dir / "heartbeats.json")
-    for target in plan.targets():
-        if isinstance(target.settings, heartbeat.Settings):
-            ledger.expect(target.id, target.settings.token)
-    await ledger.begin()
-    return ledger
 
 
 def _probing(parts: _Parts) -> Probing:
@@ -311,7 +331,7 @@ def _probes_at_once() -> int:
 
 
 @contextlib.asynccontextmanager
-async def _serve(parts: _Parts) -> AsyncIterator[str]:
+async def _serve(parts: _Parts, door: FrontDoor) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     probing = _probing(parts)
     refused = parts.board.config_reloads_refused
@@ -328,20 +348,13 @@ async def _serve(parts: _Parts) -> AsyncIterator[str]:
         probing=probing,
         heartbeat=parts.tools.of(Heartbeats).accept,
     )
-    runner = web.AppRunner(app, access_log=None, logger=requests_log, handle_signals=False, shutdown_timeout=2.0)
-    await runner.setup()
-    try:
-        host, port = parts.plan.listen_host, parts.plan.listen_port
-        site = web.TCPSite(runner, host, port)
+    host, port = parts.plan.listen_host, parts.plan.listen_port
+    async with contextlib.AsyncExitStack() as stack:
         try:
-            await site.start()
+            url = await stack.enter_async_context(door.serving(app, host, port))
         except OSError as exc:
             raise StartError(f"cannot listen on {host}:{port}: {exc.strerror or exc}") from exc
-        address = runner.addresses[0]
-        shown = f"[{address[0]}]" if ":" in address[0] else address[0]
-        yield f"http://{shown}:{address[1]}/"
-    finally:
-        await runner.cleanup()
+        yield url
 
 
 async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
@@ -352,6 +365,7 @@ async def _watch(parts: _Parts, signals: _Signals) -> Plan | None:
     others: list[asyncio.Task[None]] = [_task(_sign_of_life(parts), "watchdog")]
     others.append(_task(parts.own_watch.run(), "own watch"))
     others.append(_task(parts.announcer.run(), "announcer"))
+    others.append(_task(parts.tools.of(Heartbeats).run(), "heartbeats"))
     sealer = Sealer(parts.plan, parts.journal, parts.board)
     others.append(_task(sealer.run(), "sealer"))
     if parts.plan.stamps is not None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import aiohttp
@@ -36,7 +37,7 @@ def _token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def heard(file: Path | None = None, *, within_s: float = 60.0) -> tuple[Heartbeats, Settings]:
     ledger, settings = Heartbeats(file), Settings(within=within_s, token_env="TOKEN")
-    ledger.expect(NAME, settings.token)
+    ledger.expect({NAME: settings.token})
     await ledger.begin()
     return ledger, settings
 
@@ -50,9 +51,13 @@ async def look(ledger: Heartbeats | None, settings: Settings) -> Reading:
 
 def aged(ledger: Heartbeats, seconds: float) -> None:
     """Make all that is known older."""
-    assert ledger._began_s is not None
-    ledger._began_s -= seconds
-    ledger._last = {name: replace(beat, clock_s=beat.clock_s - seconds) for name, beat in ledger._last.items()}
+    for span in ledger._spans:
+        span.began_s -= seconds
+    ledger._expected = {name: since_s - seconds for name, since_s in ledger._expected.items()}
+    ledger._last = {
+        name: replace(beat, at=beat.at - timedelta(seconds=seconds), clock_s=beat.clock_s - seconds)
+        for name, beat in ledger._last.items()
+    }
 
 
 async def call(ledger: Heartbeats, *, token: str = TOKEN, well: bool = True, note: str = "", check: str = NAME) -> bool:
@@ -87,12 +92,12 @@ async def test_before_the_first_call_nothing_is_known_until_it_is_overdue() -> N
     ledger, settings = await heard()
     early = await look(ledger, settings)
     assert early.fault is Fault.LOCAL
-    assert early.detail.endswith(" since our start, expected within 60s")
+    assert early.detail.endswith(" in which we listened, expected within 60s")
     aged(ledger, 300)
     late = await look(ledger, settings)
     assert (late.fault, late.detail) == (
         Fault.CONTENT,
-        "no heartbeat for 5m since our start, expected within 60s",
+        "no heartbeat for 5m since we listen, expected within 60s",
     )
 
 
@@ -134,6 +139,62 @@ async def test_silence_while_we_were_off_is_not_held_against_anybody(tmp_path: P
     assert (await look(ledger, settings)).fault is Fault.CONTENT
 
 
+async def left_and_back(before: Heartbeats, file: Path, off_s: float, *, within_s: float) -> Reading:
+    """Restart the monitor with a pause, and look."""
+    await before.note_time()
+
+    def earlier() -> None:
+        kept = json.loads(file.read_text())
+        kept[""]["listened"] = [[began - off_s, ended - off_s] for began, ended in kept[""]["listened"]]
+        kept[""]["expected"] = {name: at - off_s for name, at in kept[""]["expected"].items()}
+        if NAME in kept:
+            kept[NAME]["at"] -= off_s
+        file.write_text(json.dumps(kept))
+
+    await asyncio.to_thread(earlier)
+    after, settings = await heard(file, within_s=within_s)
+    return await look(after, settings)
+
+
+@pytest.mark.parametrize(("off_s", "fault"), [(50, Fault.CONTENT), (70, Fault.LOCAL)])
+async def test_a_restart_that_is_short_beside_the_patience_does_not_begin_the_waiting_anew(
+    off_s: float, fault: Fault, tmp_path: Path
+) -> None:
+    before, _ = await heard(tmp_path / "h.json", within_s=3600.0)
+    await call(before)
+    aged(before, 3580)
+
+    assert (await left_and_back(before, tmp_path / "h.json", off_s, within_s=3600.0)).fault is fault
+
+
+async def test_who_was_silent_for_too_long_before_a_restart_still_is(tmp_path: Path) -> None:
+    before, _ = await heard(tmp_path / "h.json", within_s=3600.0)
+    await call(before)
+    aged(before, 3700)
+
+    reading = await left_and_back(before, tmp_path / "h.json", 7200, within_s=3600.0)
+    assert (reading.fault, reading.detail) == (Fault.CONTENT, "no heartbeat for 3h 1m, expected within 60m")
+
+
+async def test_a_check_that_is_new_is_not_held_to_what_was_before_it(tmp_path: Path) -> None:
+    ledger, settings = await heard(tmp_path / "h.json")
+    ledger.expect({})
+    aged(ledger, 300)
+    ledger.expect({NAME: settings.token})
+
+    assert (await look(ledger, settings)).fault is Fault.LOCAL
+
+
+async def test_another_configuration_forgets_no_call_and_no_silence() -> None:
+    ledger, settings = await heard()
+    await call(ledger, note="xong")
+    aged(ledger, 61)
+    ledger.expect({NAME: settings.token, "khac.dem": settings.token})
+
+    assert (await look(ledger, settings)).detail == "no heartbeat for 61s, expected within 60s"
+    assert ledger.count(NAME) == 1
+
+
 async def test_many_calls_at_once_are_all_taken_and_kept(tmp_path: Path) -> None:
     ledger, _ = await heard(tmp_path / "h.json")
     assert all(await asyncio.gather(*(call(ledger, note=str(n)) for n in range(40))))
@@ -172,7 +233,12 @@ async def test_a_token_that_is_short_or_missing_takes_no_call_and_is_said(monkey
 
 SCRAPS = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
-    lambda inner: st.dictionaries(st.sampled_from([NAME, "at", "well", "note", "source"]), inner),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([NAME, "", "at", "well", "note", "source", "listened", "expected", "sao-luu.dem"]), inner
+        )
+    ),
 )
 
 
@@ -322,4 +388,4 @@ services:
         stop.set()
         await task
     kept = await asyncio.to_thread((tmp_path / "heartbeats.json").read_text)
-    assert set(json.loads(kept)) == {NAME}
+    assert set(json.loads(kept)) == {"", NAME}

@@ -234,6 +234,42 @@ async def test_a_reload_goes_on_without_a_gap(tmp_path: Path) -> None:
     assert len(await ask(tmp_path, lambda h: h.runs())) == 2
 
 
+async def test_no_request_is_refused_over_reloads_and_the_page_keeps_its_port(tmp_path: Path) -> None:
+    target = Target()
+    async with living(one_check(target, tmp_path)) as life:
+        url, statuses, done = life.infos[0].url, [], asyncio.Event()
+
+        async def keep_asking() -> None:
+            while not done.is_set():
+                statuses.append((await fetch(url, "/healthz")).split()[1])
+
+        async with asyncio.TaskGroup() as group:
+            askers = [group.create_task(keep_asking()) for _ in range(3)]
+            for count in (2, 3, 4):
+                await life.load_again(one_check(target, tmp_path))
+                await life.until(lambda count=count: len(life.infos) == count)  # type: ignore[misc]
+            done.set()
+        assert all(a.exception() is None for a in askers)
+
+    assert {info.url for info in life.infos} == {url}
+    assert len(statuses) > 10
+    assert set(statuses) == {"200"}
+
+
+async def test_a_reload_to_another_port_answers_there_alone(tmp_path: Path) -> None:
+    with socket.create_server((LOOPBACK, 0)) as found:
+        port = found.getsockname()[1]
+    async with living(one_check(Target(), tmp_path)) as life:
+        await life.load_again(replace(one_check(Target(), tmp_path), listen_port=port))
+        await life.until(lambda: len(life.infos) == 2)
+        old, new = (info.url for info in life.infos)
+
+        assert new == f"http://{LOOPBACK}:{port}/"
+        assert "200 OK" in await fetch(new, "/healthz")
+        with pytest.raises(ConnectionRefusedError):
+            await fetch(old, "/healthz")
+
+
 async def test_a_reload_that_is_refused_changes_nothing_and_is_counted(tmp_path: Path) -> None:
     async with living(one_check(Target(), tmp_path)) as life:
         await life.load_again(None)
