@@ -29,7 +29,7 @@ run: $(RUNTIME) ## Start the demo province on loopback with the daemon on it
 	@$(BIN)/thongsuot demo $(ARGS)
 
 test: packages-test $(DEVELOPMENT) ## Run every test, with the real servers and network namespaces
-	@$(BIN)/pytest $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(ARGS)
+	@scripts/run-tests.sh $(if $(COVERAGE),--cov --cov-report=term:skip-covered) $(ARGS)
 
 check: $(DEVELOPMENT) ## Check format, style, types and the direction of imports
 	@$(BIN)/ruff format --check
