@@ -77,7 +77,7 @@ def past(until: float, seed: int) -> Mapping[str, Any]:
     at = until - PAST_H * 3600.0
     while at < until:
         judge.advance(at)
-        judge.add(at, 0.0001 + r.expovariate(1 / 0.0005))
+        judge.add(at, round(0.0001 + r.expovariate(1 / 0.0005), 9))
         at += 10.0
     return judge.state()
 

@@ -103,6 +103,7 @@ class Draft:
     defaults: DefaultSettings = field(default_factory=DefaultSettings)
     references: list[CheckDraft] = field(default_factory=list)
     services: list[ServiceDraft] = field(default_factory=list)
+    service_settings: dict[str, ServiceSettings | None] = field(default_factory=dict)  # of the same, by id
     events: list[EventDraft] = field(default_factory=list)
     maintenance: list[MaintenanceDraft] = field(default_factory=list)
     alerts: AlertSettings = field(default_factory=AlertSettings)
@@ -165,6 +166,7 @@ class Drafter:
             self._check(data, ("references", id_), ReferenceSettings) for id_, data in self._entries(("references",))
         ]
         draft.services = [self._service(id_, data) for id_, data in self._entries(("services",))]
+        draft.service_settings = {service.id: service.settings for service in draft.services}
         draft.events = [e for id_, data in self._entries(("events",)) if (e := self._event(id_, data, draft.zone))]
         draft.maintenance = list(self._maintenance(draft.zone))
         draft.alerts = self._section(AlertSettings, "alerts") or draft.alerts

@@ -220,8 +220,8 @@ def _policy(draft: Draft, check: CheckDraft) -> OutagePolicy:
 
 
 def _service_objective(draft: Draft, check: CheckDraft) -> float | None:
-    services = (s.settings for s in draft.services if s.id == check.service)
-    return next((s.objective for s in services if s is not None), None)
+    settings = draft.service_settings.get(check.service)
+    return settings.objective if settings is not None else None
 
 
 def _event(event: EventDraft, site: SiteSettings) -> EventPlan:

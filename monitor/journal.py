@@ -21,7 +21,7 @@ from typing import Any, Final, TypeVar
 import orjson
 from pydantic import TypeAdapter
 
-from monitor import withdrawal
+from monitor import handing_over, withdrawal
 from monitor.judge.outage import Memory
 from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount
 from monitor.rows import (
@@ -113,6 +113,23 @@ class Batch:
     due_now: datetime | None = None  # the clock was set back: what waits for a next try waits no longer than this
 
 
+class _Packed(Mapping[str, Mapping[str, Any]]):
+    """JSON that is read when it is asked for: that of 20,000 checks at once would take half a gigabyte."""
+
+    def __init__(self, bodies: dict[str, str]) -> None:
+        self._bodies = bodies
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = orjson.loads(self._bodies[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._bodies)
+
+    def __len__(self) -> int:
+        return len(self._bodies)
+
+
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """What was known when the daemon last wrote."""
@@ -177,6 +194,7 @@ class Journal:
         keep_configuration(self._path().parent, digest, config_text)
         recovered = self._recover()
         with self._writing():
+            handing_over.after_a_break(self._db, self.site)
             cursor = self._db.execute(
                 "INSERT INTO runs (site, started_ms, alive_ms, config_digest, version) VALUES (?, ?, ?, ?, ?)",
                 (self.site, to_ms(at), to_ms(at), digest, version),
@@ -367,7 +385,7 @@ class Journal:
             next_incident=db.execute("SELECT coalesce(max(id), 0) + 1 FROM incidents").fetchone()[0],
             alive=from_ms(run[0]) if run else None,
             stopped=bool(run and run[1] is not None),
-            queues={name: orjson.loads(body) for name, body in queues},
+            queues=_Packed(dict(queues)),
         )
 
     def _incidents(self, where: str, limit: int) -> list[Incident]:
@@ -398,14 +416,14 @@ class Journal:
 
         def work() -> list[OutboxItem]:
             rows = self._db.execute(
-                "SELECT id, channel, message_id, thread_id, notice, attempts, created_ms FROM outbox"
+                "SELECT id, channel, message_id, thread_id, notice, attempts, created_ms, served FROM outbox"
                 " WHERE channel = ? AND site = ? AND sent_ms IS NULL AND failed_ms IS NULL AND next_try_ms <= ?"
                 " ORDER BY id LIMIT ?",
                 (channel, self.site, to_ms(now), limit),
             )
             return [
-                OutboxItem(i, ch, mid, tid, _NOTICE.validate_json(notice), attempts, from_ms(created))
-                for i, ch, mid, tid, notice, attempts, created in rows
+                OutboxItem(i, c, m, t, _NOTICE.validate_json(n), tries, from_ms(at), frozenset(orjson.loads(served)))
+                for i, c, m, t, n, tries, at, served in rows
             ]
 
         return await self._do(work)
@@ -414,9 +432,26 @@ class Journal:
         """Note that the server accepted the message."""
         await self._mark("sent_ms = ?", item_id, at, detail)
 
-    async def still_owed(self, item_id: int) -> bool:
-        """Whether a duty that was claimed has not been withdrawn since."""
-        return await self._do(lambda: withdrawal.still_owed(self._db, item_id))
+    async def take_up(self, item_id: int) -> bool:
+        """Note that a duty is being done; return False when it was withdrawn since it was claimed."""
+
+        def work() -> bool:
+            try:
+                with self._writing():
+                    return handing_over.take_up(self._db, item_id)
+            except JournalBusyError:  # a full disk must not keep the word of it from going out
+                return not self._db.execute("SELECT failed_ms FROM outbox WHERE id = ?", (item_id,)).fetchone()[0]
+
+        return await self._do(work)
+
+    async def note_served(self, item_id: int, recipients: Sequence[str], at: datetime) -> None:
+        """Note which recipients have a message that others wait for still."""
+
+        def work() -> None:
+            with self._writing():
+                handing_over.note_served(self._db, item_id, recipients, to_ms(at))
+
+        await self._insist(work)
 
     async def mark_retry(self, item_id: int, next_try: datetime, detail: str) -> None:
         """Note that it did not go through and when to try again."""
@@ -432,7 +467,8 @@ class Journal:
         def work() -> None:
             with self._writing():
                 self._db.execute(
-                    f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ? WHERE id = ?",  # noqa: S608
+                    f"UPDATE outbox SET {column}, attempts = attempts + 1, last_detail = ?, handed = handed & 2"  # noqa: S608
+                    " WHERE id = ?",
                     (to_ms(moment), detail, item_id),
                 )
                 if column.startswith("sent_ms"):

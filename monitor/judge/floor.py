@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
+DIGITS: Final = 9  # of seconds: nanoseconds
 HOURS: Final = 48  # hourly minima kept: the floor survives a peak night and a whole bad day
 LOW_SHARE: Final = 0.10  # percentile of the hourly minima
 QUIET_BINS: Final = 72  # six hours of quiet bins say how much the minimum moves by itself
@@ -27,6 +28,28 @@ def _median(ordered: Sequence[float]) -> float:
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def _median_apart(ordered: Sequence[float], middle: float) -> float:
+    """Return the median of how far sorted values lie from their own median.
+
+    The nearest of them stand together, so that halving finds where they begin: most of them need no look.
+    """
+    count = len(ordered)
+    half = (count + 1) // 2
+    low, high = 0, count - half
+    while low < high:
+        place = (low + high) // 2
+        if middle - ordered[place] > ordered[place + half] - middle:
+            low = place + 1
+        else:
+            high = place
+    apart = max(middle - ordered[low], ordered[low + half - 1] - middle)
+    if count % 2:
+        return apart
+    below = middle - ordered[low - 1] if low else math.inf
+    above = ordered[low + half] - middle if low + half < count else math.inf
+    return (apart + min(below, above)) / 2
+
+
 class _Newest:
     """The newest of some values, also sorted: their median is asked for with each new one."""
 
@@ -38,10 +61,11 @@ class _Newest:
 
     def push(self, value: float, most: int) -> None:
         """Take in a value, and forget the oldest beyond so many."""
-        self.values.append(value)
-        insort(self.ordered, value)
-        while len(self.values) > most:
-            del self.ordered[bisect_left(self.ordered, self.values.pop(0))]
+        values, ordered = self.values, self.ordered
+        values.append(value)
+        insort(ordered, value)
+        while len(values) > most:
+            del ordered[bisect_left(ordered, values.pop(0))]
 
 
 class Floor:
@@ -101,13 +125,15 @@ class Floor:
     def see_quiet(self, queue_s: float, median_s: float, spread_s: float) -> None:
         """Take in a quiet bin: how far its minimum and its median lie above the floor, and how wide it is."""
         quiet = self._quiet
+        # No clock here is finer, and what is kept of it is written with half the digits.
+        queue_s, median_s, spread_s = round(queue_s, DIGITS), round(median_s, DIGITS), round(spread_s, DIGITS)
         if quiet.values:
             self._steps.push(abs(queue_s - quiet.values[-1]), QUIET_BINS - 1)
         quiet.push(queue_s, QUIET_BINS)
         self._offsets.push(median_s, QUIET_BINS)
         self._spreads.push(spread_s, QUIET_BINS)
         middle = self.usual_s = _median(quiet.ordered)
-        spread = _median(sorted([abs(q - middle) for q in quiet.ordered]))  # falls, then rises: sorted in a moment
+        spread = _median_apart(quiet.ordered, middle)
         steps = _median(self._steps.ordered) / math.sqrt(2) if len(quiet.values) > 1 else spread
         self.noise_s = max(NOISE_LEAST_S, MAD_TO_SIGMA * min(spread, max(steps, DRIFT_SHARE * spread)))
         self.offset_s = _median(self._offsets.ordered)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from monitor.judge.bins import Bin
-from monitor.judge.floor import Floor
+from monitor.judge.floor import DIGITS, Floor
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class Recent:
 
     def see(self, found: Bin, queue_s: float) -> Kept:
         """Remember a bin and how far its minimum lay above the floor."""
-        sent = found.sent - found.silent
+        sent, queue_s = found.sent - found.silent, round(queue_s, DIGITS)
         kept = Kept(found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s, found.p95_s)
         self.bins.append(kept)
         del self.bins[: -self._length]
