@@ -8,6 +8,9 @@ from typing import Final, Literal
 JOB: Final = "thongsuot"  # the scrape job's name, as in prometheus.yml
 _NAMED: Final = "* on (job, instance, site, service) group_left (name) thongsuot_service_info"
 _NAMED_CHECK: Final = "* on (job, instance, site, service, check) group_left (name) thongsuot_check_info"
+# What is measured goes on in announced work, and nobody is called for it.
+_NOT_AT_WORK: Final = "unless on (job, instance, site, service) (thongsuot_service_maintenance == 1)"
+_CHECK_NOT_AT_WORK: Final = "unless on (job, instance, site, service, check, path) (thongsuot_maintenance == 1)"
 # An hour back, because a probe that cannot measure shows no certificate, and the date stays true.
 _CERTIFICATE_DAYS: Final = (
     "(last_over_time(thongsuot_tls_not_after_timestamp_seconds[1h]) - time()) / 86400 " + _NAMED_CHECK
@@ -40,7 +43,7 @@ _SERVICES: Final = (
     Alert(
         name="ThongsuotServiceDown",
         measure=f'thongsuot_service_state{{state="down"}} {_NAMED}',
-        condition="== 1",
+        condition=f"== 1 {_NOT_AT_WORK}",
         lasting="",  # the monitor has confirmed it already
         severity="critical",
         summary="{{ $labels.name }} gián đoạn",
@@ -52,7 +55,7 @@ _SERVICES: Final = (
     Alert(
         name="ThongsuotServiceImpaired",
         measure=(f'max without (state) (thongsuot_service_state{{state=~"degraded|congested"}}) {_NAMED}'),
-        condition="== 1",
+        condition=f"== 1 {_NOT_AT_WORK}",
         lasting="5m",
         severity="warning",
         summary="{{ $labels.name }} nghẽn hoặc suy giảm",
@@ -64,7 +67,7 @@ _SERVICES: Final = (
     Alert(
         name="ThongsuotServiceUnobserved",
         measure=f'thongsuot_service_state{{state="unknown"}} {_NAMED}',
-        condition="== 1",
+        condition=f"== 1 {_NOT_AT_WORK}",
         lasting="10m",
         severity="warning",
         summary="{{ $labels.name }} không có số liệu",
@@ -76,7 +79,7 @@ _SERVICES: Final = (
     Alert(
         name="ThongsuotCheckDown",
         measure=f'thongsuot_state{{state="down"}} {_NAMED_CHECK}',
-        condition="== 1",
+        condition=f"== 1 {_CHECK_NOT_AT_WORK}",
         lasting="10m",
         severity="info",
         summary="Phép kiểm tra {{ $labels.service }}.{{ $labels.check }} hỏng",

@@ -70,6 +70,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         SERVICE_LABELS,
         "1 while the service is up, degraded or congested, 0 while it is down; absent while unknown.",
     ),
+    _gauge("service_maintenance", SERVICE_LABELS, "1 while the service is under announced work, else 0."),
     _gauge("service_state", (*SERVICE_LABELS, "state"), "1 for the state the service is in, 0 for the other four."),
     _gauge(
         "service_state_since_timestamp_seconds",
@@ -80,6 +81,9 @@ METRICS: Final[tuple[Metric, ...]] = (
         "up",
         CHECK_LABELS,
         "1 while the check is up, degraded or congested, 0 while it is down; absent while unknown.",
+    ),
+    _gauge(
+        "maintenance", CHECK_LABELS, "1 while the check is under announced work, else 0; it is measured all the same."
     ),
     _gauge("state", (*CHECK_LABELS, "state"), "1 for the state the check is in, 0 for the other four."),
     _gauge(

@@ -173,6 +173,9 @@ def _add_service(lines: _Lines, view: ServiceView, site: str) -> None:
     if view.state is not State.UNKNOWN:
         up = int(view.state is not State.DOWN)
         lines["thongsuot_service_up"].append(f"thongsuot_service_up{{{labels}}} {up}\n")
+    lines["thongsuot_service_maintenance"].append(
+        f"thongsuot_service_maintenance{{{labels}}} {int(view.work is not None)}\n"
+    )
     if view.since is not None:
         name = "thongsuot_service_state_since_timestamp_seconds"
         lines[name].append(f"{name}{{{labels}}} {view.since.timestamp()!r}\n")
@@ -197,6 +200,7 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
     lines["thongsuot_state"].append(_states("thongsuot_state", state).replace(_LABELS, labels))
     if state is not State.UNKNOWN:
         lines["thongsuot_up"].append(f"thongsuot_up{{{labels}}} {int(state is not State.DOWN)}\n")
+    lines["thongsuot_maintenance"].append(f"thongsuot_maintenance{{{labels}}} {int(view.work is not None)}\n")
     ended = tuple([view.slots[end] for end in _ENDS])
     lines["thongsuot_slots_total"].append((_SLOTS % ended).replace(_LABELS, labels))
     coverage = board.coverage(target.id)

@@ -34,6 +34,7 @@ _LABELS: Final[dict[str, Words]] = {
         "hàng đợi {delay} ms, chỉ ghi nhận nghẽn từ {least} ms kéo dài 15 phút",
         "queue {delay} ms, told as congestion from {least} ms for 15 minutes on",
     ),
+    "work": ("đang bảo trì đến {until}: {reason}", "under maintenance until {until}: {reason}"),
     "suspect": ("đang kiểm tra lại", "being rechecked"),
     "congestion-suspected": ("nghi nghẽn, đang xác minh", "congestion suspected"),
     "flapping": ("chập chờn", "flapping"),

@@ -16,6 +16,7 @@ from exporters import text, text_route
 from exporters.text_page import label
 from exporters.web import status
 from exporters.web.markup import Html, document, join, tag
+from monitor.announced import Announcement
 from monitor.board import Board, CheckView, ServiceView
 from monitor.model import Incident, Result, State
 from monitor.traced import RouteTrace
@@ -187,11 +188,19 @@ class _Page:
             tag("p", sign(state), tag("span", text.state_word(state, self.lang)), class_=f"state {state.value}"),
             tag("h2", view.plan.name),
             tag("p", *self.since(view.since), class_="since") if view.since else "",
+            *self.work(view.work),
             *self.reasons(view),
             self.checks(view),
             class_=f"card {state.value}",
             id=f"service-{view.plan.id}",
         )
+
+    def work(self, work: Announcement | None) -> Iterable[Html]:
+        """Mark announced work beside what is measured all the same."""
+        if work is not None and work.window is not None:
+            until = text.local_time(work.window.end, self.tz)
+            mark = text.state_symbol(State.MAINTENANCE)
+            yield tag("p", f"{mark} ", self.say("work", until=until, reason=work.reason), class_="cause work")
 
     def reasons(self, view: ServiceView) -> Iterable[Html]:
         if view.state is State.UP:

@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from config.plan import Language
 from exporters import text, text_cause, text_route
 from exporters.text_page import label
+from monitor.announced import Announcement
 from monitor.board import Board, CheckView, ServiceView
 from monitor.groups import is_group
 from monitor.model import GROUP, OWN_FAULT, Cause, CauseKind, Incident, Result, State
@@ -273,10 +274,19 @@ def _service(board: Board, view: ServiceView) -> Json:
         "cause": cause,
         "cause_text": cause_text(board, cause, board.plan.site.language),
         "incident": view.incident,
+        "maintenance": work(view.work),
         "needs": plan.needs,
         "at_least": plan.at_least,
         "checks": [_check(board, board.checks[t.id]) for t in plan.targets],
     }
+
+
+def work(announced: Announcement | None) -> Json | None:
+    """Return the announced work that something is under; None without any."""
+    if announced is None or announced.window is None:
+        return None
+    span = announced.window
+    return {"id": announced.id, "from": span.start, "to": span.end, "reason": announced.reason, "by": announced.author}
 
 
 def _check(board: Board, view: CheckView) -> Json:
@@ -294,6 +304,7 @@ def _check(board: Board, view: CheckView) -> Json:
         "suspect": view.suspect or view.congestion_suspected,
         "congestion_suspected": view.congestion_suspected,
         "flapping": view.flapping,
+        "maintenance": work(view.work),
         "coverage": board.coverage(target.id),
         "queue": {"delay_s": view.queue_delay_s, "threshold_s": view.queue_threshold_s},
         "last": _last(view.last) if view.last else None,

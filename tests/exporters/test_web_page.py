@@ -14,7 +14,7 @@ from exporters.text_page import label
 from exporters.web import page
 from exporters.web.markup import Html, escape, join, tag
 from monitor.board import Board
-from monitor.model import OWN_FAULT, State
+from monitor.model import JUDGED, OWN_FAULT, State
 from probes.base import Fault
 from tests.exporters.builders import (
     MIDNIGHT,
@@ -99,7 +99,7 @@ def test_a_consequence_names_its_cause_and_is_told_with_it() -> None:
     assert "#12 · báo chung với sự cố số 11" in text
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", JUDGED)
 def test_every_state_is_told_by_word_sign_and_colour(state: State) -> None:
     board = province()
     board.services["portal"].state = state
