@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,8 +33,10 @@ from monitor.chain import (
     signature_fits,
 )
 from monitor.journal import FILE_NAME, JournalError
+from monitor.rows import from_ms
 from thongsuot.verify_words import TEXTS
 
+RECORD_S: Final = 60.0  # between the moment a record names and its writing: the journal may be busy
 SETTLE_S: Final = 2.0  # a clock that is set back by less than this is being corrected, not turned back
 HOUR: Final = timedelta(hours=1)
 STAMP_SETTLE: Final = timedelta(minutes=5)  # a clock of ours that is ahead by less is no sign of anything
@@ -157,6 +160,7 @@ class _Examiner:
         self.links: dict[int, Link] = {}  # by line number of the file
         self.known: set[str] = set()  # files that the chain names
         self.gone: set[int] = set()  # numbers of segments that were deleted
+        self.sealed: dict[str, tuple[datetime, Mapping[str, int]]] = {}  # by journal: when last, through which rows
 
     def examine(self) -> Account:
         account = self.account
@@ -244,6 +248,8 @@ class _Examiner:
         account.segments += 1
         account.rows += int(link.fields["rows"])
         account.results += int(link.fields["results"])
+        before = self.sealed.get(str(link.fields["journal"]))
+        self.sealed[str(link.fields["journal"])] = (_when(str(link.fields["sealed"])), _reached(link))
         if link.number in self.gone:
             account.deleted += 1
             if (self.folder / name).exists():
@@ -261,6 +267,20 @@ class _Examiner:
             account.wrong("file-changed", file=name, line=line)
             return
         self._content(line, link, self.folder / name)
+        if before is not None:
+            self._records(line, link, *before)
+
+    def _records(self, line: int, link: Link, sealed_at: datetime, through: Mapping[str, int]) -> None:
+        """Find what people put on record and dated back: an earlier segment would have it, had it been there then."""
+        tables = {"announcement": "announcements", "correction": "corrections"}
+        new = {k for k, table in tables.items() if _reached(link).get(table, 0) > through.get(table, 0)}
+        if not new:
+            return
+        with suppress(OSError):  # said of its content
+            for kind, row in segments.read_records(self.folder / str(link.fields["file"]), new):
+                if from_ms(row["at_ms"]) < sealed_at - timedelta(seconds=RECORD_S):
+                    at = from_ms(row["at_ms"]).isoformat(timespec="milliseconds")
+                    self.account.wrong("record-dated-back", kind=kind, id=row["id"], at=at, line=line)
 
     def _deletions(self) -> None:
         by_number = {link.number: link for link in self.links.values() if link.is_segment}
@@ -413,6 +433,12 @@ def _whole(link: Link) -> Link:
         if not (isinstance(entry, dict) and isinstance(entry.get("number"), int) and "sha256" in entry):
             raise ChainError("a deleted segment without number and sha256")
     return link
+
+
+def _reached(link: Link) -> dict[str, int]:
+    """Return through which rows of each table a segment goes; nothing of what is no number."""
+    through = link.fields["through"]
+    return {k: v for k, v in through.items() if isinstance(v, int)} if isinstance(through, dict) else {}
 
 
 def _when(text: str) -> datetime:

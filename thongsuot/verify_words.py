@@ -51,6 +51,10 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "đồng hồ bị chỉnh lùi {seconds} giây trước {at} (dòng {line})",
         "the clock was turned back by {seconds} s before {at} (line {line})",
     ),
+    "record-dated-back": (
+        "bản ghi {kind} số {id} (dòng {line}) ghi lập lúc {at}, nhưng khi niêm phong đoạn trước chưa có: ghi lùi ngày",
+        "{kind} {id} (line {line}) says that it was made at {at}, and the segment before, sealed later, has it not",
+    ),
     "time-order": (
         "giờ {at} ở dòng {line} không nằm sau giờ của đoạn trước: đồng hồ bị chỉnh lùi hoặc đoạn bị chèn",
         "the hour {at} of line {line} is not after the hour before: the clock was turned back or a segment inserted",
