@@ -78,7 +78,11 @@ class Path:
         self.said: list[Saying] = []
         self.bins = array("d")  # of each bin with a verdict: start, end, queue in seconds above the floor
         self._references = references
+        self._beside = False  # whether it is a reference of others
+        for reference in references:
+            reference._beside = True
         self._standings: list[Standing] = []  # after each of its bins, for those it is a reference of
+        self._stood_at = array("d")  # when each of them was
         self._now = -math.inf
         self._chance = STRETCHES / max(hours * 3600 / settings.hour_s, STRETCHES)
         self._length = QUIET_FOR_S * settings.bin_s / DEFAULT.bin_s
@@ -91,28 +95,28 @@ class Path:
         place, count = 0, len(at)
         while place < count:
             first = at[place]
-            for moment in _bin_ends(self._now, first, width):
-                self._advance(moment)
-            end = bisect_left(at, (math.floor(first / width) + 1) * width, place)
-            self._take(at, rtts, place, end)
+            number = math.floor(first / width)
+            if number * width > self._now:
+                for moment in _bin_ends(self._now, first, width):
+                    self._advance(moment)
+            end = bisect_left(at, (number + 1) * width, place)
+            if not self.judge.add_calm(first, at[end - 1], rtts[place:end]):
+                self._take(at, rtts, place, end)
             self._now = at[end - 1]
-            self._keep(packets, place, end)
+            if self._open:
+                self._keep(packets, place, end)
             place = end
 
     def _take(self, at: Sequence[float], rtts: Sequence[float], place: int, end: int) -> None:
         """Take in the packets of one bin: those that are slow one by one, what is calm between them at once."""
         judge = self.judge
-        self._add(at[place], rtts[place])
-        place += 1
-        if place < end and judge.add_calm(at[end - 1], rtts[place:end]):
-            return
         while place < end:
             self._add(at[place], rtts[place])
             place, line_s = place + 1, judge.line_s
             calm = place
             while calm < end and rtts[calm] <= line_s:
                 calm += 1
-            if calm > place and judge.add_calm(at[calm - 1], rtts[place:calm]):
+            if calm > place and judge.add_calm(at[place], at[calm - 1], rtts[place:calm]):
                 place = calm
 
     def _add(self, at: float, rtt_s: float) -> None:
@@ -135,9 +139,12 @@ class Path:
         self._now = max(self._now, until)
 
     def _advance(self, moment: float) -> None:
-        self._hear(self.judge.advance(moment, self._near(moment)))
+        said = self.judge.advance(moment, self._near(moment) if self._references else ())
+        if said:
+            self._hear(said)
         self._note_bin()
-        self._begin_stretch(moment)
+        if not moment % self.judge.settings.hour_s:
+            self._begin_stretch(moment)
 
     def _hear(self, said: Sequence[Saying]) -> None:
         if not said:
@@ -154,14 +161,15 @@ class Path:
             self._open.clear()  # what nobody could have seen is no trial of the method: it is missing coverage
             return
         self.bins.extend((last.start, last.end, last.queue_s))
-        if standing := self.judge.standing():
+        if self._beside and (standing := self.judge.standing()):
             self._standings.append(standing)
+            self._stood_at.append(standing.at)
 
     def _near(self, moment: float) -> list[Standing]:
         """How the references stood at a moment, as far as their bins had ended."""
         found = []
         for reference in self._references:
-            place = bisect_right(reference._standings, moment, key=lambda s: s.at)
+            place = bisect_right(reference._stood_at, moment)
             found += reference._standings[place - 1 : place] if place else []
         return found
 
@@ -169,14 +177,12 @@ class Path:
 
     def _begin_stretch(self, moment: float) -> None:
         judge, hour_s = self.judge, self.judge.settings.hour_s
-        if moment % hour_s or round(moment / hour_s) * _GOLDEN % 1.0 >= self._chance:
+        if round(moment / hour_s) * _GOLDEN % 1.0 >= self._chance:
             return  # spread evenly over the record and over the hours of a day
         if not judge.learning and judge.suspected_at is None and judge.episode is None:
             self._open.append(_Stretch(orjson.dumps(judge.state()), moment))
 
     def _keep(self, packets: Timed, place: int, end: int) -> None:
-        if not self._open:
-            return
         at, rtt_s = packets.at, packets.rtt_s
         for stretch in self._open:
             stretch.at.extend(at[place:end])

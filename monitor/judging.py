@@ -90,7 +90,8 @@ class Judges:
         """
         found: dict[str, Judged] = {}
         for child in self._children:
-            _pipe(child.stdin).close()
+            with suppress(BrokenPipeError):  # it has ended; what it ended with tells more
+                _pipe(child.stdin).close()
         for child in self._children:
             answer = _pipe(child.stdout).read()
             if child.wait() != 0:

@@ -8,7 +8,7 @@ minutes is slower than the path's floor by more than a threshold; the rule is CA
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
@@ -52,27 +52,10 @@ class Judge:
     """Judges one path. Feed packets with `add` and time with `advance`, both in order of time."""
 
     __slots__ = (
-        "_answered",
-        "_before",
-        "_binner",
-        "_ended_at",
-        "_floor",
-        "_learned",
-        "_line_s",
-        "_low",
-        "_open",
-        "_quiet_lost",
-        "_quiet_sent",
-        "_recent",
-        "_row",
-        "_run",
-        "_slow",
-        "_suspected",
-        "_suspected_last",
-        "settings",
-        "unknown_s",
-        "usable_s",
-    )
+        "_answered", "_before", "_binner", "_ended_at", "_floor", "_learned", "_line_s", "_low", "_open",
+        "_quiet_lost", "_quiet_sent", "_recent", "_row", "_run", "_slow", "_suspected", "_suspected_last", "settings",
+        "unknown_s", "usable_s",
+    )  # fmt: skip
 
     def __init__(self, settings: Settings = DEFAULT) -> None:
         self.settings = settings
@@ -156,20 +139,20 @@ class Judge:
             run = self._run = Run()
         run.since = at
 
-    def add_calm(self, last: float, rtts: Sequence[float]) -> bool:
-        """Take in what followed a packet of the same bin that was not slow: all at once, when nothing of it is slow.
+    def add_calm(self, first: float, last: float, rtts: Sequence[float]) -> bool:
+        """Take in packets of one bin all at once, when no packet before them was slow and none of them is.
 
         The same as `add` and `advance` for each, and far cheaper: most of a record is calm.
 
         Args:
-            last: when the last of them was sent.
+            first, last: when the first and the last of them were sent.
             rtts: seconds, in order of time; infinite when lost.
 
-        Returns:
-            Whether they were taken in; otherwise feed them one by one.
+        Returns: whether they were taken in; otherwise feed them one by one.
         """
+        hole = first - self._answered > HOLE_S or last - first > HOLE_S  # also before the first answer of all
         most = max(rtts)
-        if self._run.count or most > self._line_s or most == math.inf or last - self._answered > HOLE_S:
+        if hole or self._run.count or most > self._line_s or most == math.inf:
             return False
         self._binner.add_answers(rtts)
         self._answered = self._run.since = last
@@ -192,8 +175,10 @@ class Judge:
         """
         said: list[Saying] = []
         if now >= self._binner.end:
-            for found in self._binner.closed(now):
-                said.extend(self._take(found, now, references))
+            alone = self._binner.close(now)
+            for found in self._binner.closed(now) if alone is None else (alone,):
+                said.extend(self._judge_bin(found, now, references))
+                self._slow[2] = 0.0
         if self._before is not None:
             said.extend(self._judge_run(self._before, now, stood=True))
             self._before = None
@@ -204,30 +189,43 @@ class Judge:
 
     # One bin.
 
-    def _take(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
-        yield from self._judge_bin(found, now, references)
-        self._slow[2] = 0.0
-
-    def _judge_bin(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterator[Saying]:
+    def _judge_bin(self, found: Bin, now: float, references: Sequence[Standing]) -> Iterable[Saying]:
         if not found.usable:
             self.unknown_s += found.seconds
             self._recent.see(found, math.nan)
             self._low = None
-            yield from self._ease(found.end, now)
-            return
-        self.usable_s += found.seconds
-        floor = self._floor
+            return self._ease(found.end, now)
+        self.usable_s += found.end - found.start
+        floor, threshold = self._floor, self.threshold_s
         if not self._learned:
             floor.see(found.start, found.least_s)
             self._learned = floor.hours > self.settings.learn_hours
             self._quiet_bin(found, found.least_s - floor.level_s)
-            self._draw_line()
-            return
+            return ()
         before = self._low[1] if self._low else floor.level_s
-        if found.least_s - floor.level_s <= self.threshold_s:
+        if found.least_s - floor.level_s <= threshold:
             floor.see(found.start, found.least_s)
         queue = found.least_s - floor.level_s
         self._recent.see(found, queue)
+        if not self._is_calm(found, before, queue):
+            return self._judge_raised(found, (before, queue), now, references)
+        self._run.weigh(queue, threshold, near=False)
+        self._low = None
+        self._quiet_bin(found, queue)
+        return ()
+
+    def _is_calm(self, found: Bin, before: float, queue: float) -> bool:
+        """Whether nobody would say anything of a bin, as of most: what judges those is skipped, for the same end."""
+        if self._open is not None or self._suspected is not None or found.lost:
+            return False
+        threshold, floor = self.threshold_s, self._floor
+        dropped = found.least_s - before < -self.settings.drop_s
+        return queue <= threshold and floor.raised_s(found.median_s) <= threshold and not dropped
+
+    def _judge_raised(
+        self, found: Bin, levels: tuple[float, float], now: float, references: Sequence[Standing]
+    ) -> Iterator[Saying]:
+        before, queue = levels  # the floor before it, and how far it lies above the floor now
         near = self._near(queue, [r.queue_s for r in references if r.at >= found.end])
         self._run.weigh(queue, self.threshold_s, near=near)
         yield from self._suspect(found, queue, now)
@@ -254,6 +252,7 @@ class Judge:
         self._quiet_sent += found.sent - found.silent
         self._quiet_lost += found.lost
         self._count_slow(found.sent - found.silent - found.lost)
+        self._draw_line()
 
     def _count_slow(self, answers: int) -> None:
         """Learn how many packets of a quiet path are slow, and so how many in a row are no chance."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path as File
+from statistics import median
 
 import pytest
 from hypothesis import given, settings
@@ -14,8 +15,11 @@ from hypothesis import strategies as st
 from monitor import congestion_past
 from monitor.congestion_record import TRIALS_LEAST, Path, Timed, judge_packets
 from monitor.history import open_history
+from monitor.judge.bins import Bin
+from monitor.judge.chance import ANSWERS_ROW_MOST, ANSWERS_STANDING, CHANCE, row_needed
 from monitor.judge.congestion import Judge
 from monitor.judge.episode import Cause
+from monitor.judge.floor import DRIFT_SHARE, MAD_TO_SIGMA, NOISE_LEAST_S, QUIET_BINS, Floor
 from monitor.judge.limit import Packet, detection_limit, found_share
 from monitor.queues import packets as packets_of
 from tests.monitor.builders import SITE, plan, reference, service, span
@@ -46,6 +50,49 @@ def fed(packets: Sequence[Packet], cuts: Sequence[int] = ()) -> Path:
 def test_what_is_taken_in_at_once_is_what_one_by_one_would_be(every_s: float) -> None:
     packets = lay(lay(path(9, every_s=every_s), 7, 40, queue(20)), 8, 15, losing(0.2))
     assert fed(packets).judge.state() == one_by_one(packets).state()
+
+
+class Thorough(Judge):
+    """Takes no bin for calm."""
+
+    __slots__ = ()
+
+    def _is_calm(self, found: Bin, before: float, queue: float) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("every_s", [10.0, 30.0, 2.0, 100.0], ids=lambda s: f"every {s:g} s")
+@pytest.mark.parametrize("seed", [1, 2])
+def test_a_calm_bin_leaves_what_the_whole_judgement_leaves(every_s: float, seed: int) -> None:
+    packets = lay(lay(path(30, every_s=every_s, seed=seed), 9, 40, queue(20)), 11, 60, losing(0.01))
+    packets = lay(lay(packets, 14, 120, shift(-5)), 20, 600, shift(15))
+    quick, thorough = Path(hours=24), Path(hours=24)
+    thorough.judge = Thorough()
+    for found in (quick, thorough):
+        found.feed(Timed.of(packets))
+    assert quick.judge.state() == thorough.judge.state()
+    assert [*map(repr, quick.said)] == [*map(repr, thorough.said)]
+    assert quick.bins == thorough.bins
+
+
+@given(st.lists(st.integers(0, 400), min_size=1, max_size=80))
+def test_how_far_values_lie_from_their_median_is_found_without_sorting(some: list[int]) -> None:
+    floor = Floor()
+    values = [v / 1e6 for v in some][-QUIET_BINS:]
+    for value in values:
+        floor.see_quiet(value, value, value)
+    middle, steps = median(values), [abs(b - a) for a, b in pairwise(values)]
+    spread = median(abs(v - middle) for v in values)
+    wander = median(steps) / math.sqrt(2) if steps else spread
+    expected = max(NOISE_LEAST_S, MAD_TO_SIGMA * min(spread, max(wander, DRIFT_SHARE * spread)))
+    assert (floor.usual_s, floor.noise_s) == (middle, expected)
+
+
+@given(st.integers(0, 6000), st.integers(0, 6000))
+def test_the_row_that_is_no_chance_follows_from_the_share_of_slow_packets(answers: int, slow: int) -> None:
+    share = min((min(slow, answers) + 1) / (answers + 20), 0.99)
+    needed = math.ceil(math.log(CHANCE) / math.log(share))
+    assert row_needed(answers, min(slow, answers)) == max(ANSWERS_STANDING, min(ANSWERS_ROW_MOST, needed))
 
 
 @settings(max_examples=30, deadline=None)
