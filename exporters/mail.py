@@ -49,8 +49,11 @@ class Outbox(Protocol):
     async def claim(self, channel: str, now: datetime, limit: int) -> Sequence[OutboxItem]:
         """Return items due at `now`, oldest first; `attempts` counts the tries before this one."""
 
-    async def still_owed(self, item_id: int) -> bool:
-        """Whether an item that was claimed has not been withdrawn since."""
+    async def take_up(self, item_id: int) -> bool:
+        """Note that an item is being handed over; False when it was withdrawn since it was claimed."""
+
+    async def note_served(self, item_id: int, recipients: Sequence[str], at: datetime) -> None:
+        """Record which recipients have an item that others wait for still."""
 
     async def mark_sent(self, item_id: int, at: datetime, detail: str) -> None:
         """Record that a server accepted the item, with its reply."""
@@ -79,6 +82,7 @@ class RelayOutcome:
 class _Item:
     """An item on its way through the relays. `open` are the recipients nobody has accepted yet."""
 
+    id: int
     to: tuple[str, ...]
     open: list[str]
     notes: list[str] = field(default_factory=list)
@@ -123,7 +127,6 @@ class MailChannel:
         self._board = board
         self._clock = clock
         self._waiting = 0
-        self._partly: dict[int, list[str]] = {}  # item -> recipients still to be served; others have it already
 
     async def run(self, wake: asyncio.Event) -> None:
         """Deliver for ever: at once after `wake`, otherwise every few seconds."""
@@ -141,7 +144,7 @@ class MailChannel:
         sent = 0
         while items := await self._outbox.claim(self.channel, now, BATCH):
             for item in items:
-                if not await self._outbox.still_owed(item.id):
+                if not await self._outbox.take_up(item.id):
                     self._count("withdrawn")
                     continue
                 sent += await self._deliver(item, dead)
@@ -155,7 +158,7 @@ class MailChannel:
     async def _deliver(self, item: OutboxItem, dead: set[int]) -> bool:
         try:
             letter = await self._letter(item)
-            work = _Item(letter.to, open=list(self._partly.get(item.id, letter.to)))
+            work = _Item(item.id, letter.to, open=[to for to in letter.to if to not in item.served])
             for number, relay in enumerate(self._plan.relays):
                 if number in dead:
                     work.temporary = True
@@ -184,7 +187,10 @@ class MailChannel:
                 log.warning("mail relay %s did not serve: %s", relay_name(relay), exc)
             return
         work.notes.append(f"{relay_name(relay)}: {taken.reply}")
+        served = [address for address in work.open if address not in taken.refused]
         work.open = [address for address in work.open if address in taken.refused]
+        if served and work.open:  # at once: the next relay may take its time, and a crash must send no second copy
+            await self._outbox.note_served(work.id, served, self._clock())
         work.refusals = dict(taken.refused)
 
     async def _settle(self, item: OutboxItem, work: _Item) -> bool:
@@ -200,15 +206,12 @@ class MailChannel:
             await self._outbox.mark_sent(item.id, self._clock(), detail)
             self._count("sent")
         elif someone_has_it or work.temporary:
-            if someone_has_it:
-                self._partly[item.id] = work.open
             await self._retry(item, detail)
             return False
         else:
             log.warning("mail for incident %d given up: %s", item.notice.incident, detail)
             await self._outbox.mark_failed(item.id, self._clock(), detail)
             self._count("failed")
-        self._partly.pop(item.id, None)
         return someone_has_it
 
     def _worth_another_try(self, item: OutboxItem, work: _Item) -> bool:

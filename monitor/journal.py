@@ -22,6 +22,9 @@ import orjson
 from pydantic import TypeAdapter
 
 from monitor import handing_over, withdrawal
+from monitor.journal_file import FILE_NAME as FILE_NAME
+from monitor.journal_file import JournalError as JournalError
+from monitor.journal_file import keep_configuration, open_file
 from monitor.judge.outage import Memory
 from monitor.model import Change, Gap, Incident, Notice, OutboxItem, Result, SlotCount
 from monitor.rows import (
@@ -34,14 +37,12 @@ from monitor.rows import (
 from monitor.rows import from_ms as from_ms
 from monitor.rows import pack_body as pack_body
 from monitor.rows import to_ms as to_ms
-from monitor.schema import bring_up
 from monitor.schema import migrations as migrations
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-FILE_NAME: Final = "journal.db"
 BUSY_PAUSE_S: Final = 2.0
 # Troubles of the disk or of another reader, which may pass; a missing table or a damaged file never does.
 _MAY_PASS: Final = frozenset(
@@ -68,10 +69,6 @@ _DUTY_COLUMNS: Final = (
 )
 _MEMORY: Final = TypeAdapter(Memory)
 _NOTICE: Final = TypeAdapter(Notice)
-
-
-class JournalError(Exception):
-    """The journal cannot be used at all: not ours, from a newer version, or damaged."""
 
 
 class JournalBusyError(Exception):
@@ -165,7 +162,7 @@ class Journal:
         thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         loop = asyncio.get_running_loop()
         try:
-            connection = await loop.run_in_executor(thread, _open_file, state_dir)
+            connection = await loop.run_in_executor(thread, open_file, state_dir)
         except BaseException:
             thread.shutdown(wait=False)
             raise
@@ -491,35 +488,3 @@ class Journal:
             return count
 
         return await self._do(work)
-
-
-def keep_configuration(state_dir: Path, digest: str, text: str) -> None:
-    """Keep a configuration that ran, under its hash; written once, never over."""
-    folder = state_dir / "config"
-    folder.mkdir(exist_ok=True)
-    file = folder / f"{digest}.yaml"
-    if not file.exists():
-        part = folder / f".{digest}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(file)
-
-
-def _open_file(state_dir: Path) -> sqlite3.Connection:
-    try:
-        state_dir.mkdir(parents=True, exist_ok=True, mode=0o750)
-        db = sqlite3.connect(state_dir / FILE_NAME, timeout=5.0, check_same_thread=False)
-    except (OSError, sqlite3.Error) as exc:
-        raise JournalError(f"cannot open the journal in {state_dir}: {exc}") from exc
-    try:
-        # FULL: a mail may be on its way as soon as the transaction is through, power cut or not.
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute("PRAGMA foreign_keys = ON")
-        newest, have = bring_up(db), db.execute("PRAGMA user_version").fetchone()[0]
-    except sqlite3.Error as exc:
-        db.close()
-        raise JournalError(f"{state_dir / FILE_NAME} cannot be used: {exc}") from exc
-    if have > newest:
-        db.close()
-        raise JournalError(f"the journal is of version {have}, this program knows {newest}: use the newer program")
-    return db

@@ -257,6 +257,7 @@ class OutboxItem:
     notice: Notice
     attempts: int
     created_at: datetime
+    served: frozenset[str] = frozenset()  # recipients who have it from an earlier try
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+import orjson
 from pydantic import TypeAdapter
 
 from monitor.model import EventKind, Notice, Retracted
@@ -26,20 +27,25 @@ def withdraw(db: sqlite3.Connection, site: str, incidents: Sequence[int], at_ms:
     """Withdraw what is owed of some incidents; return what of them has left, oldest first."""
     marks = ",".join("?" * len(incidents))
     where = f"site = ? AND incident IN ({marks}) AND withdrawn_ms IS NULL"
+    rows = db.execute(
+        # Some of its recipients may have it, or, after a crash, nobody knows.
+        f"SELECT notice, thread_id, sent_ms, served, created_ms FROM outbox WHERE {where}"  # noqa: S608  our own text
+        " AND (sent_ms IS NOT NULL OR served != '{}' OR handed & 2) ORDER BY id",
+        (site, *incidents),
+    ).fetchall()
     db.execute(
         f"UPDATE outbox SET withdrawn_ms = ?, failed_ms = ?, last_detail = ? WHERE {where}"  # noqa: S608  our own text
         " AND sent_ms IS NULL AND failed_ms IS NULL",
         (at_ms, at_ms, WITHDRAWN, site, *incidents),
     )
-    rows = db.execute(
-        f"SELECT notice, thread_id, sent_ms FROM outbox WHERE {where} AND sent_ms IS NOT NULL ORDER BY id",  # noqa: S608
-        (site, *incidents),
-    ).fetchall()
     db.execute(
         f"UPDATE outbox SET withdrawn_ms = ? WHERE {where} AND sent_ms IS NOT NULL",  # noqa: S608
         (at_ms, site, *incidents),
     )
-    return [_retracted(*row) for row in rows]
+    return [
+        _retracted(notice, thread, sent_ms or min(orjson.loads(served).values(), default=created_ms))
+        for notice, thread, sent_ms, served, created_ms in rows
+    ]
 
 
 def owe_correction(db: sqlite3.Connection, row: Mapping[str, Any], told: Sequence[Retracted]) -> None:
@@ -56,32 +62,30 @@ def owe_correction(db: sqlite3.Connection, row: Mapping[str, Any], told: Sequenc
 
 
 def left_after_all(db: sqlite3.Connection, item: int) -> None:
-    """Owe the correction of a word that was withdrawn while it was on its way, and has left."""
+    """Owe the correction of a word that was withdrawn while it was on its way, and has left or may have."""
     row = db.execute(
-        "SELECT site, channel, withdrawn_ms, notice, thread_id, sent_ms FROM outbox"
+        "SELECT site, channel, withdrawn_ms, notice, thread_id, coalesce(sent_ms, withdrawn_ms) FROM outbox"
         " WHERE id = ? AND withdrawn_ms IS NOT NULL AND kind != ?",
         (item, EventKind.CORRECTED),
     ).fetchone()
     if row is None:
         return
     site, channel, withdrawn_ms, notice, thread_id, sent_ms = row
-    db.execute("UPDATE outbox SET failed_ms = NULL WHERE id = ?", (item,))
+    db.execute("UPDATE outbox SET failed_ms = NULL WHERE id = ? AND sent_ms IS NOT NULL", (item,))
     ready = db.execute(
         "SELECT id, notice FROM outbox WHERE site = ? AND channel = ? AND kind = ? AND created_ms = ?"
         " AND sent_ms IS NULL",
         (site, channel, EventKind.CORRECTED, withdrawn_ms),
     ).fetchone()
-    if ready is not None:
+    if ready is None:
+        return
+    told = _retracted(notice, thread_id, sent_ms)
+    known = _NOTICE.validate_json(ready[1]).retracted
+    if not any((r.incident, r.kind) == (told.incident, told.kind) for r in known):  # else some had it already
         db.execute(
             "UPDATE outbox SET notice = ?, failed_ms = NULL, withdrawn_ms = NULL, last_detail = '' WHERE id = ?",
-            (_with(ready[1], [_retracted(notice, thread_id, sent_ms)]), ready[0]),
+            (_with(ready[1], [told]), ready[0]),
         )
-
-
-def still_owed(db: sqlite3.Connection, item: int) -> bool:
-    """Whether a word that was claimed is to be sent still."""
-    row = db.execute("SELECT 1 FROM outbox WHERE id = ? AND sent_ms IS NULL AND failed_ms IS NULL", (item,)).fetchone()
-    return row is not None
 
 
 def _retracted(notice_json: str, thread_id: str, sent_ms: int) -> Retracted:

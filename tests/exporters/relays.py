@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from email import message_from_bytes
 from email.message import EmailMessage
@@ -126,8 +126,12 @@ class MemoryOutbox:
         ready = [item for when, item in self.due.values() if when <= now and item.channel == channel]
         return ready[:limit]
 
-    async def still_owed(self, item_id: int) -> bool:
+    async def take_up(self, item_id: int) -> bool:
         return item_id in self.due and item_id not in self.withdrawn
+
+    async def note_served(self, item_id: int, recipients: Sequence[str], at: datetime) -> None:
+        when, item = self.due[item_id]
+        self.due[item_id] = (when, replace(item, served=item.served | set(recipients)))
 
     async def mark_sent(self, item_id: int, at: datetime, detail: str) -> None:
         del self.due[item_id]
@@ -136,10 +140,7 @@ class MemoryOutbox:
 
     async def mark_retry(self, item_id: int, next_try: datetime, detail: str) -> None:
         _, item = self.due[item_id]
-        again = OutboxItem(
-            item.id, item.channel, item.message_id, item.thread_id, item.notice, item.attempts + 1, item.created_at
-        )
-        self.due[item_id] = (next_try, again)
+        self.due[item_id] = (next_try, replace(item, attempts=item.attempts + 1))
         self.retries.append((item_id, next_try, detail))
 
     async def mark_failed(self, item_id: int, at: datetime, detail: str) -> None:

@@ -252,6 +252,32 @@ async def test_a_greylisted_recipient_is_tried_again_and_the_others_get_no_secon
     assert relay.received[0].message["Message-ID"] == relay.received[1].message["Message-ID"]
 
 
+async def test_who_was_served_before_a_restart_gets_no_second_copy_and_new_recipients_get_theirs() -> None:
+    outbox, relay, clock = MemoryOutbox(outbox_item()), Behaviour(rcpt={TWO[1]: "450 4.2.0 greylisted"}), Clock()
+    async with relay_server(relay) as port:
+        mail, _ = channel(outbox, [plain(port)], to=TWO, clock=clock)
+        await mail.deliver_due()
+        relay.rcpt.clear()
+        clock.now += timedelta(seconds=5)
+        again, _ = channel(outbox, [plain(port)], to=(*TWO, "moi@example.vn"), clock=clock)
+        assert await again.deliver_due() == 1
+    assert [received.to for received in relay.received] == [(TWO[0],), (TWO[1], "moi@example.vn")]
+
+
+async def test_who_was_served_is_noted_before_the_next_relay_is_asked() -> None:
+    outbox, first = MemoryOutbox(outbox_item()), Behaviour(rcpt={TWO[1]: "450 4.2.0 greylisted"})
+    second = Behaviour(hang=True)
+    async with relay_server(first) as port1, relay_server(second) as port2:
+        mail, _ = channel(outbox, [plain(port1), plain(port2)], to=TWO)
+        task = asyncio.create_task(mail.deliver_due())
+        async with asyncio.timeout(2):
+            while not second.connections:  # noqa: ASYNC110  the relay has no event for it
+                await asyncio.sleep(0.005)
+        task.cancel()  # as a crash would end it
+        await asyncio.gather(task, return_exceptions=True)
+    assert outbox.due[1][1].served == {TWO[0]}
+
+
 async def test_a_recipient_greylisted_for_an_hour_is_let_go_with_a_note() -> None:
     outbox, relay, clock = MemoryOutbox(outbox_item()), Behaviour(rcpt={TWO[1]: "452 4.2.2 mailbox full"}), Clock()
     async with relay_server(relay) as port:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
 from monitor.journal import FILE_NAME, Journal, JournalError, migrations
+from monitor.journal_file import keep_configuration
 from tests.monitor.builders import SITE, at, gap, notice
 from tests.monitor.journals import ask, begin, everything, opened, recovered
 
@@ -62,6 +64,34 @@ async def test_a_new_state_directory_is_closed_to_others(tmp_path: Path) -> None
     async with opened(tmp_path / "var" / "thongsuot"):
         pass
     assert (tmp_path / "var" / "thongsuot").stat().st_mode & 0o007 == 0
+
+
+async def test_a_configuration_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    file = tmp_path / "config" / "d1.yaml"
+
+    def sync(descriptor: int) -> None:
+        name = Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(tmp_path).as_posix()
+        done.append(f"{name}, {'named' if file.exists() else 'unnamed'}")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    await asyncio.to_thread(keep_configuration, tmp_path, "d1", "site: {id: tỉnh}\n")
+
+    assert done == ["config/.d1.part, unnamed", "config, named", "., named"]
+    assert [f.name for f in file.parent.iterdir()] == ["d1.yaml"]
+    await asyncio.to_thread(keep_configuration, tmp_path, "d1", "site: {id: tỉnh}\n")
+    assert len(done) == 3
+
+
+async def test_a_configuration_that_a_power_cut_left_empty_is_written_again(tmp_path: Path) -> None:
+    file = tmp_path / "config" / "d1.yaml"
+    await asyncio.to_thread(file.parent.mkdir)
+    await asyncio.to_thread(file.touch)
+    await asyncio.to_thread(keep_configuration, tmp_path, "d1", "site: {}\n")
+
+    assert await asyncio.to_thread(file.read_text) == "site: {}\n"
 
 
 # Older versions.

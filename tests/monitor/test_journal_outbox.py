@@ -95,6 +95,34 @@ async def test_a_mark_is_written_though_whoever_asked_for_it_was_stopped(tmp_pat
         assert await journal.waiting("mail") == 0
 
 
+async def test_who_has_a_message_already_is_known_after_a_restart(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one")
+        (item,) = await journal.claim("mail", at(10), 10)
+        assert item.served == frozenset()
+        await journal.note_served(item.id, ["a@example.vn"], at(11))
+        await journal.note_served(item.id, ["b@example.vn", "a@example.vn"], at(20))
+        await journal.mark_retry(item.id, at(30), "450 greylisted")
+    async with opened(tmp_path) as journal:
+        await begin(journal, 100)
+        (item,) = await journal.claim("mail", at(100), 10)
+        assert item.served == {"a@example.vn", "b@example.vn"}
+    assert await ask(tmp_path, "SELECT json_extract(served, '$.\"a@example.vn\"') FROM outbox") == [(to_ms(at(11)),)]
+
+
+async def test_a_full_disk_keeps_no_word_from_going_out(tmp_path: Path) -> None:
+    async with opened(tmp_path) as journal:
+        await begin(journal)
+        await owing(journal, "one", "two")
+        one, two = await journal.claim("mail", at(10), 10)
+        await journal.mark_failed(two.id, at(11), "withdrawn")
+        db = journal._db
+        await journal._do(lambda: db.execute("PRAGMA query_only = 1").fetchone())
+        assert await journal.take_up(one.id)
+        assert not await journal.take_up(two.id)
+
+
 async def test_a_duty_that_can_never_go_through_is_owed_no_more(tmp_path: Path) -> None:
     async with opened(tmp_path) as journal:
         await begin(journal)

@@ -7,6 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from monitor.journal import FILE_NAME
 from monitor.model import OWN_FAULT, OutboxItem, State
 from tests.monitor.builders import at, bad, check, good, plan, service
@@ -107,14 +109,62 @@ async def test_a_word_that_was_on_its_way_when_it_was_withdrawn_is_corrected_onc
     async with living(one_service(*map(far, FARS)), tmp_path) as room:
         await believe_down(room, SMTP)
         (item,) = await room.outbox()
-        assert await room.journal.still_owed(item.id)
+        assert await room.journal.take_up(item.id)
         await lose_the_rest(room)
-        assert not await room.journal.still_owed(item.id)
+        assert not await room.journal.take_up(item.id)
         await room.journal.mark_sent(item.id, at(52), "250 taken")
 
         assert sorted(await room.told()) == [("corrected", OWN_FAULT), ("opened", OWN_FAULT)]
         (correction,) = (i for i in await room.outbox() if i.notice.kind.value == "corrected")
         assert [r.told_at for r in correction.notice.retracted] == [at(52)]
+
+
+async def test_a_word_that_only_some_have_when_it_is_withdrawn_is_corrected_for_them(tmp_path: Path) -> None:
+    async with living(one_service(*map(far, FARS)), tmp_path) as room:
+        await believe_down(room, SMTP)
+        (item,) = await room.outbox()
+        await room.journal.take_up(item.id)
+        await room.journal.note_served(item.id, ["truc@example.vn"], at(43))
+        await room.journal.mark_retry(item.id, at(300), "450 greylisted")
+        await lose_the_rest(room)
+
+        assert sorted(await room.told()) == [("corrected", OWN_FAULT), ("opened", OWN_FAULT)]
+        (correction,) = (i for i in await room.outbox() if i.notice.kind.value == "corrected")
+        assert [(r.incident, r.told_at) for r in correction.notice.retracted] == [(item.notice.incident, at(43))]
+
+
+async def test_a_word_that_is_withdrawn_while_some_get_it_is_corrected_once(tmp_path: Path) -> None:
+    async with living(one_service(*map(far, FARS)), tmp_path) as room:
+        await believe_down(room, SMTP)
+        (item,) = await room.outbox()
+        await room.journal.take_up(item.id)
+        await room.journal.note_served(item.id, ["truc@example.vn"], at(43))
+        await lose_the_rest(room)
+        await room.journal.mark_sent(item.id, at(52), "250 taken")
+
+        (correction,) = (i for i in await room.outbox() if i.notice.kind.value == "corrected")
+        assert [r.incident for r in correction.notice.retracted] == [item.notice.incident]
+
+
+@pytest.mark.parametrize("crash_first", [True, False])
+async def test_a_word_whose_note_of_leaving_a_crash_took_is_corrected_all_the_same(
+    crash_first: bool, tmp_path: Path
+) -> None:
+    async with living(one_service(*map(far, FARS)), tmp_path) as room:
+        await believe_down(room, SMTP)
+        (item,) = await room.outbox()
+        assert await room.journal.take_up(item.id)  # the relay takes it, and we are gone before the note of it
+        if not crash_first:
+            await lose_the_rest(room)
+            assert sorted(await room.told()) == [("opened", OWN_FAULT)]
+    async with living(one_service(*map(far, FARS)), tmp_path, now=44.0) as room:
+        if crash_first:
+            assert await room.told() == [("opened", "mail")]  # it goes out again, under the same name
+            await lose_the_rest(room)
+
+        assert sorted(await room.told()) == [("corrected", OWN_FAULT), ("opened", OWN_FAULT)]
+        (correction,) = (i for i in await room.outbox() if i.notice.kind.value == "corrected")
+        assert [r.incident for r in correction.notice.retracted] == [item.notice.incident]
 
 
 async def test_an_outage_from_before_the_first_sign_stays_one(tmp_path: Path) -> None:
