@@ -91,7 +91,7 @@ class Check:
             case "http":
                 return {"probe": "http", "url": self.target}
             case _:
-                return {"probe": "http", "url": self.target, "ca_file": self.authority}
+                return {"probe": "http", "url": self.target, "ca_file": self.authority, "tls_handshake": "full"}
 
     @property
     def target(self) -> str:

@@ -36,6 +36,7 @@ from probes.http_rules import Expect, judge_body, judge_head
 from probes.http_url import URL_LIMIT, Url, parse_url
 from probes.http_wire import REDIRECTS, Cookies, Response, ResponseParser, basic_login, encode_request
 from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls_wire
+from probes.tls_sessions import see_certificate_next
 from probes.wire import Wire, open_wire
 
 THREAD_FROM_BYTES: Final = 65536  # bodies larger than that are judged in a thread, not in the loop
@@ -159,6 +160,14 @@ async def run(s: Settings, m: Measurement) -> None:
     """
     walk = _Walk(s, await _login(s))
     response = await _walked(walk, m)
+    try:
+        await _judge(s, m, walk, response)
+    except ProbeError:
+        see_certificate_next(m)
+        raise
+
+
+async def _judge(s: Settings, m: Measurement, walk: _Walk, response: Response) -> None:
     judge_head(s.expect, response)
     await _judge_body(s, m, response)
     if s.content != _NO_CONTENT_RULES:

@@ -31,6 +31,7 @@ from probes.tls_context import (
     open_tls,
     server_name,
 )
+from probes.tls_sessions import Shaken
 
 LINES_LIMIT: Final = 100  # lines of one answer; chosen: several times what real servers send to these commands
 QUOTE_LIMIT: Final = 120  # characters of a server's words in a reason; leaves room for what was expected
@@ -316,12 +317,14 @@ async def _steps(session: MailSession[S], kind: Kind[S], port: int) -> None:
         await _greeting(session, port)
         m.values[session.greeting_value] = time.perf_counter() - began
         await session.learn()
-    covered = s.tls
+    shaken = None
     if not s.tls and s.starttls is not StartTls.NEVER:
-        covered = await _start_tls(session, kind, port)
+        shaken = await _start_tls(session, kind, port)
     with m.phase("processing"):
-        await _login(session, covered)
+        await _login(session, s.tls or shaken is not None)
         await session.inspect()
+    if shaken is not None:
+        shaken.well()
 
 
 async def _greeting(session: MailSession[S], port: int) -> None:
@@ -358,14 +361,14 @@ async def _waits_for_tls(session: MailSession[S], within_s: float) -> bool:
     return True
 
 
-async def _start_tls(session: MailSession[S], kind: Kind[S], port: int) -> bool:
-    """Turn the connection into TLS when the server offers it; tell whether it did."""
+async def _start_tls(session: MailSession[S], kind: Kind[S], port: int) -> Shaken | None:
+    """Turn the connection into TLS when the server offers it; None when it does not."""
     s, d = session.s, session.d
     m = d.m
     if not session.offers_starttls():
         if s.starttls is StartTls.REQUIRED:
             raise ProbeError(Fault.TLS, f"server does not offer {session.starttls_word}")
-        return False
+        return None
     with m.phase("processing"):
         await session.agree_on_tls()
 
@@ -381,7 +384,7 @@ async def _start_tls(session: MailSession[S], kind: Kind[S], port: int) -> bool:
 
     d.asked = "the TLS handshake"
     try:
-        await handshake(m, d.stream, s, s.host, again)
+        shaken = await handshake(m, d.stream, s, s.host, again)
     except ProbeError as exc:
         if exc.detail == NO_TLS_HERE:
             reason = f"the server agreed to {session.starttls_word} and then did not speak TLS"
@@ -390,7 +393,7 @@ async def _start_tls(session: MailSession[S], kind: Kind[S], port: int) -> bool:
     m.fact("starttls", "yes")
     with m.phase("processing"):
         await session.learn()
-    return True
+    return shaken
 
 
 async def _login(session: MailSession[S], covered: bool) -> None:

@@ -18,7 +18,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from probes.base import Fault, IpFamily, Measurement, Path, ProbeError, fault_of
 from probes.handshake_bound import bounded_handshake
@@ -415,6 +415,11 @@ class Stream:
         """The TLS session, once there is one."""
         found: ssl.SSLObject | None = self.writer.get_extra_info("ssl_object")
         return found
+
+    @property
+    def peer(self) -> tuple[Any, ...]:
+        """Address and port of the other side."""
+        return self.writer.get_extra_info("peername") or ()
 
 
 @asynccontextmanager

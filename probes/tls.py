@@ -6,12 +6,12 @@ same, and then refused. Source: RFC 8446 section 2, RFC 9525 section 6, RFC 7301
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from probes.base import Fault, Host, IpFamily, Measurement, Port, ProbeError, ProbeType, Value
-from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, open_tls_wire
+from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsHandshake, TlsSettings, open_tls_wire
 
 Alpn = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[!-~]+$")]
 
@@ -19,12 +19,20 @@ Alpn = Annotated[str, Field(min_length=1, max_length=50, pattern=r"^[!-~]+$")]
 class Settings(TlsSettings):
     """What a TLS server needs."""
 
+    watches_certificate: ClassVar[bool] = True
+
     host: Host = Field(description="Name or IP address")
     port: Port = Field(default=443, description="TCP port on which TLS begins with the first byte")
     family: IpFamily = Field(default=IpFamily.ANY, description="Address family: any, ip4 or ip6")
     alpn: tuple[Alpn, ...] = Field(
         default=(), max_length=16, description="Protocols to offer (h2, http/1.1, imap, …); one must be chosen"
     )
+
+    @model_validator(mode="after")
+    def _certificate_is_seen(self) -> Settings:
+        if self.tls_handshake is TlsHandshake.RESUME:
+            raise ValueError("a tls check is there for the certificate, which a resumed handshake does not show")
+        return self
 
 
 async def run(s: Settings, m: Measurement) -> None:

@@ -11,18 +11,18 @@ import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Final, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Final, NamedTuple, Protocol, TypeVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from probes.base import Fault, IpFamily, Measurement, ProbeError, ProbeSettings, Value, one_line, utc_now
-from probes.certificates import Certificate, earliest_end, read_certificate, refusal
+from probes.certificates import Certificate, earliest_end, refusal
 from probes.net import Stream, open_stream
+from probes.tls_sessions import Place, ResumingContext, Shaken, chain_of, offering
 from probes.wire import Wire, open_wire
 
 CONTEXTS_KEPT: Final = 256  # chosen: different settings in one configuration; beyond it the oldest is made anew
@@ -44,6 +44,14 @@ class TlsVersion(StrEnum):
         return ssl.TLSVersion[f"TLSv{self.value.replace('.', '_').removesuffix('_0')}"]
 
 
+class TlsHandshake(StrEnum):
+    """How a check's connections begin."""
+
+    AUTO = "auto"
+    FULL = "full"
+    RESUME = "resume"
+
+
 def _version_word(value: object) -> object:
     # YAML reads an unquoted 1.2 as a number; there is no doubt about what was meant.
     return str(value) if isinstance(value, float) else value
@@ -51,6 +59,8 @@ def _version_word(value: object) -> object:
 
 class TlsSettings(ProbeSettings):
     """How far a server's TLS is trusted; a mixin for probes that speak it."""
+
+    watches_certificate: ClassVar[bool] = False  # whether the kind of probe is there for the certificate
 
     verify: bool = Field(default=True, description="Whether the certificate must be trusted, in date and for the name")
     ca_file: FilePath | None = Field(
@@ -70,6 +80,20 @@ class TlsSettings(ProbeSettings):
         default=None, ge=0, le=3650, description="Days the certificate must still be valid; fewer is a content fault"
     )
 
+    tls_handshake: TlsHandshake = Field(
+        default=TlsHandshake.AUTO,
+        description="full: every run sees the certificate. resume: a session is resumed, at less cost to both sides, "
+        "and the certificate seen at least every hour and after a failure. auto: full where the certificate is "
+        "watched (kind tls, min_days_left), otherwise resume",
+    )
+
+    @property
+    def resumes(self) -> bool:
+        """Whether a run may resume the session of an earlier one."""
+        if self.tls_handshake is TlsHandshake.AUTO:
+            return self.min_days_left is None and not self.watches_certificate
+        return self.tls_handshake is TlsHandshake.RESUME
+
     @model_validator(mode="after")
     def _authorities_have_a_use(self) -> TlsSettings:
         if self.ca_file is not None and not self.verify:
@@ -84,6 +108,7 @@ TLS_VALUES: Final = (
 TLS_FACTS: Final = (
     Value("tls_version", "Version of TLS that was agreed on"),
     Value("tls_cipher", "Cipher suite that was agreed on"),
+    Value("tls_handshake", "full, or resumed: then what is said of the certificate is from the last full handshake"),
     Value("certificate_subject", "Whom the server's certificate names (RFC 4514)"),
     Value("certificate_issuer", "Who signed the server's certificate (RFC 4514)"),
     Value("certificate_names", "Host names and addresses the certificate is for, the first ones of many"),
@@ -91,8 +116,7 @@ TLS_FACTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(NamedTuple):
     """What a context is made from."""
 
     ca_file: FilePath | None
@@ -122,7 +146,7 @@ class Contexts:
         checked = settings.verify if verify is None else verify
         wanted = _Wanted(settings.ca_file if checked else None, checked, settings.min_version, tuple(alpn))
         if wanted.ca_file is not None:
-            wanted = replace(wanted, stamp=await self._stamp(wanted.ca_file))
+            wanted = wanted._replace(stamp=await self._stamp(wanted.ca_file))
         context = self._made.get(wanted)
         if context is None:
             context = await asyncio.to_thread(_make, wanted)
@@ -145,7 +169,7 @@ class Contexts:
 
 
 def _make(wanted: _Wanted) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ResumingContext(ssl.PROTOCOL_TLS_CLIENT)
     _allow_from(context, wanted.min_version)
     if wanted.alpn:
         context.set_alpn_protocols(list(wanted.alpn))
@@ -188,6 +212,10 @@ class Plain(Protocol):
     def ssl_object(self) -> ssl.SSLObject | None:
         """The TLS session, once there is one."""
 
+    @property
+    def peer(self) -> tuple[Any, ...]:
+        """Address and port of the other side."""
+
     async def start_tls(self, m: Measurement, context: ssl.SSLContext, server_name: str) -> None:
         """Turn it into TLS, timed as phase `tls`."""
 
@@ -198,8 +226,11 @@ Again = Callable[[Measurement], AbstractAsyncContextManager[Plain]]
 
 async def handshake(
     m: Measurement, stream: Plain, settings: TlsSettings, host: str, again: Again, alpn: Sequence[str] = ()
-) -> None:
+) -> Shaken:
     """Turn a plain stream into verified TLS, timed as phase `tls`, and keep what the certificate says.
+
+    Where the settings allow it, the session of an earlier run of the same check is resumed; call `Shaken.well` at the
+    end, or the next handshake is a full one.
 
     Fills `TLS_VALUES` and `TLS_FACTS` also when the certificate is refused: it is then read over a second
     connection from `again`, whose times are not counted.
@@ -219,23 +250,31 @@ async def handshake(
     name = server_name(settings.server_name or host)
     _forget(m)
     context = await context_for(m, settings, alpn)
+    shaken = Shaken(m, context, _place(m, stream, settings, name, alpn))
     try:
-        await stream.start_tls(m, context, name)
-    except ssl.SSLError as exc:
+        with offering(shaken.offer()):
+            await stream.start_tls(m, context, name)
+    except (ssl.SSLError, ConnectionError) as exc:
         raise await _explained(m, settings, name, again, exc) from exc
-    except ConnectionError as exc:
-        raise await _explained(m, settings, name, again, exc) from exc
-    session = stream.ssl_object
-    assert session is not None
-    chain = _chain(session)
-    _note(m, session, chain)
+    tls = stream.ssl_object
+    assert tls is not None
+    shaken.made(tls)
+    _note(m, tls, shaken.chain)
+    m.facts["tls_handshake"] = "resumed" if shaken.resumed else "full"
     if problem := _too_old(m, settings):
         raise ProbeError(Fault.TLS, problem)
-    _require_days_left(settings, chain)
+    _require_days_left(settings, shaken.chain)
+    return shaken
 
 
-@asynccontextmanager
-async def open_tls(
+def _place(m: Measurement, stream: Plain, settings: TlsSettings, name: str, alpn: Sequence[str]) -> Place | None:
+    # Only a check comes back; whoever asks once wants to see all.
+    if not m.check or not settings.resumes:
+        return None
+    return Place(m.path.id if m.path else "", stream.peer, name, tuple(alpn))
+
+
+def open_tls(
     m: Measurement,
     settings: TlsSettings,
     host: str,
@@ -243,7 +282,7 @@ async def open_tls(
     *,
     family: IpFamily = IpFamily.ANY,
     alpn: Sequence[str] = (),
-) -> AsyncIterator[Stream]:
+) -> AbstractAsyncContextManager[Stream]:
     """Connect with TLS from the first byte, as `handshake` does it; closes the connection at the end.
 
     Raises:
@@ -254,12 +293,10 @@ async def open_tls(
     def connected(m: Measurement, host: str) -> AbstractAsyncContextManager[Stream]:
         return open_stream(m, host, port, family=family)
 
-    async with _secured(m, settings, host, connected, alpn) as stream:
-        yield stream
+    return _secured(m, settings, host, connected, alpn)
 
 
-@asynccontextmanager
-async def open_tls_wire(
+def open_tls_wire(
     m: Measurement,
     settings: TlsSettings,
     host: str,
@@ -267,7 +304,7 @@ async def open_tls_wire(
     *,
     family: IpFamily = IpFamily.ANY,
     alpn: Sequence[str] = (),
-) -> AsyncIterator[Wire]:
+) -> AbstractAsyncContextManager[Wire]:
     """Do what `open_tls` does, over a connection that costs less and reads no lines.
 
     Raises:
@@ -278,8 +315,7 @@ async def open_tls_wire(
     def connected(m: Measurement, host: str) -> AbstractAsyncContextManager[Wire]:
         return open_wire(m, host, port, family=family)
 
-    async with _secured(m, settings, host, connected, alpn) as wire:
-        yield wire
+    return _secured(m, settings, host, connected, alpn)
 
 
 P = TypeVar("P", bound=Plain)
@@ -301,12 +337,13 @@ async def _secured(
     await context_for(m, settings, alpn)
     async with connected(m, host) as stream:
         try:
-            await handshake(m, stream, settings, host, again, alpn)
+            shaken = await handshake(m, stream, settings, host, again, alpn)
         except ProbeError as exc:
             if exc.fault is Fault.PROTOCOL:  # a greeting in plain text came before we said a word
                 raise ProbeError(Fault.TLS, NO_TLS_HERE) from exc
             raise
         yield stream
+        shaken.well()
 
 
 @lru_cache(maxsize=4096)  # the same names at every slot; the codec costs some 10 us
@@ -412,29 +449,11 @@ async def _second_look(m: Measurement, settings: TlsSettings, name: str, again: 
             await stream.start_tls(second, await context_for(second, trusting), name)
             session = stream.ssl_object
             assert session is not None
-            chain = _chain(session)
+            chain = chain_of(session)
             _note(m, session, chain)
             return chain[0]
     except (OSError, ProbeError):  # TimeoutError is an OSError; the first refusal is the one to tell
         return None
-
-
-def _chain(session: ssl.SSLObject) -> list[Certificate]:
-    """Return the verified chain, the server's own certificate first; that one alone when nothing was verified."""
-    leaf = session.getpeercert(binary_form=True)
-    if not leaf:
-        raise ProbeError(Fault.TLS, "the server showed no certificate")
-    chain = [read_certificate(leaf)]
-    if session.context.verify_mode is not ssl.CERT_NONE:
-        chain += [read_certificate(der) for der in _issuers(session)]
-    return chain
-
-
-def _issuers(session: ssl.SSLObject) -> list[bytes]:
-    # Public since Python 3.13; before that only the object underneath has it (CPython issue 62433).
-    source: Any = session if hasattr(session, "get_verified_chain") else getattr(session, "_sslobj", None)
-    found = source.get_verified_chain() if hasattr(source, "get_verified_chain") else []
-    return [c if isinstance(c, bytes) else ssl.PEM_cert_to_DER_cert(c.public_bytes()) for c in found[1:]]
 
 
 def _forget(m: Measurement) -> None:

@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 from probes.base import Fault, IpFamily, Measurement, ProbeError
 from probes.handshake_bound import HANDSHAKE_BYTES
@@ -40,6 +40,12 @@ class Wire:
     def ssl_object(self) -> ssl.SSLObject | None:
         """The TLS session, once there is one."""
         return self._tls
+
+    @property
+    def peer(self) -> tuple[Any, ...]:
+        """Address and port of the other side."""
+        found: tuple[Any, ...] = self._sock.getpeername()
+        return found
 
     async def read_some(self) -> bytes:
         """Read what has come, at most `READ_BYTES`; empty at the end of the stream.

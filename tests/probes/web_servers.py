@@ -52,6 +52,14 @@ class Site:
         with contextlib.suppress(ConnectionError):
             await writer.drain()
 
+    async def serve_and_close(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection of a server that closes none by itself."""
+        try:
+            with contextlib.suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+                await self.serve(reader, writer)
+        finally:
+            writer.close()
+
 
 @contextlib.asynccontextmanager
 async def site(
