@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from itertools import accumulate
 from typing import Final, TypeAlias
@@ -24,7 +25,8 @@ from monitor.model import JUDGED, SlotEnd, State
 from probes.base import Reading
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-CHECKS_PER_STEP: Final = 200  # chosen: about 5 ms of work before other tasks get their turn
+CHECKS_PER_STEP: Final = 200  # chosen: about 3 ms of work before other tasks get their turn
+PIECE: Final = 1 << 18  # bytes that are sent at once; chosen
 
 _Lines: TypeAlias = dict[str, list[str]]  # exposition lines by metric name, in the table's order
 
@@ -53,22 +55,77 @@ def render(board: Board) -> tuple[bytes, str]:
     lines = _begin(board)
     for view in board.checks.values():
         _add_check(lines, board, view)
-    return _body(lines), CONTENT_TYPE
+        for name, add in _STREAMED.items():
+            add(lines[name], _check_labels(view.target), view)
+    return b"".join(
+        _head(metric.name) + _taken(lines[metric.name]) for metric in _ORDER if lines[metric.name]
+    ), CONTENT_TYPE
 
 
 async def page(board: Board) -> tuple[bytes, str]:
-    """Return what `render` does and the process' own figures, giving other tasks a turn every few milliseconds.
+    """Return what `pieces` gives as one."""
+    return b"".join([piece async for piece in await pieces(board)]), CONTENT_TYPE
 
-    Each check's series are of one moment; different checks' may be some milliseconds apart.
+
+async def pieces(board: Board) -> AsyncIterator[bytes]:
+    """Return what `render` does and the process' own figures, piece by piece.
+
+    Other tasks have their turn every few milliseconds. All that is said of a check is of one moment but for its
+    histogram and its ledger of slots, more than half of the page: those are written only when they are sent, so that
+    a page of 20,000 checks, which is 100 MB, never stands in memory as a whole.
     """
     process = await asyncio.to_thread(process_figures)
     lines = _begin(board)
-    for number, check in enumerate(tuple(board.checks), 1):
-        if view := board.checks.get(check):  # a reload may have removed it meanwhile
+    packed: dict[str, bytearray] = {name: bytearray() for name in lines}
+    for views in _steps(board):
+        for view in views:
             _add_check(lines, board, view)
-        if number % CHECKS_PER_STEP == 0:
-            await asyncio.sleep(0)
-    return _body(lines, process), CONTENT_TYPE
+        for name, found in lines.items():
+            packed[name] += _taken(found)
+        await asyncio.sleep(0)
+    for name, found in lines.items():  # of a board without a check
+        packed[name] += _taken(found)
+    return _gathered(_pieces(board, packed, process))
+
+
+async def _pieces(board: Board, packed: dict[str, bytearray], process: bytes) -> AsyncIterator[bytes | bytearray]:
+    for metric in _ORDER:
+        whole = packed.pop(metric.name)
+        add = _STREAMED.get(metric.name)
+        if whole:
+            yield _head(metric.name)
+            for start in range(0, len(whole), PIECE):
+                yield whole[start : start + PIECE]
+        elif add is not None:
+            head = _head(metric.name)
+            for views in _steps(board):
+                lines: list[str] = []
+                for view in views:
+                    add(lines, _check_labels(view.target), view)
+                if lines:
+                    yield head + _taken(lines)
+                    head = b""
+                await asyncio.sleep(0)
+    yield process
+
+
+async def _gathered(small: AsyncIterator[bytes | bytearray]) -> AsyncIterator[bytes]:
+    """Put small pieces together: each is compressed by a thread of its own."""
+    waiting = bytearray()
+    async for piece in small:
+        waiting += piece
+        if len(waiting) >= PIECE:
+            yield bytes(waiting)
+            waiting.clear()
+    if waiting:
+        yield bytes(waiting)
+
+
+def _steps(board: Board) -> Iterator[Sequence[CheckView]]:
+    """Give the checks in steps; a reload may remove some meanwhile."""
+    names = tuple(board.checks)
+    for start in range(0, len(names), CHECKS_PER_STEP):
+        yield [view for name in names[start : start + CHECKS_PER_STEP] if (view := board.checks.get(name))]
 
 
 def process_figures() -> bytes:
@@ -83,15 +140,16 @@ def escape(text: str) -> str:
     return text
 
 
-def _body(lines: _Lines, process: bytes = b"") -> bytes:
-    parts: list[bytes] = []
-    for metric in METRICS:
-        if found := lines[metric.name]:
-            parts.append(f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.type}\n".encode())
-            # Family by family: one name with Vietnamese letters must not double the memory of all the rest.
-            parts.append("".join(found).encode())
-    parts.append(process)
-    return b"".join(parts)
+def _head(name: str) -> bytes:
+    metric = _BY_NAME[name]
+    return f"# HELP {name} {metric.help}\n# TYPE {name} {metric.type}\n".encode()
+
+
+def _taken(lines: list[str]) -> bytes:
+    """Take a family's lines out. Family by family: one name with Vietnamese letters must not double all the rest."""
+    found = "".join(lines).encode()
+    lines.clear()
+    return found
 
 
 def _begin(board: Board) -> _Lines:
@@ -201,8 +259,6 @@ def _add_check(lines: _Lines, board: Board, view: CheckView) -> None:
     if state is not State.UNKNOWN:
         lines["thongsuot_up"].append(f"thongsuot_up{{{labels}}} {int(state is not State.DOWN)}\n")
     lines["thongsuot_maintenance"].append(f"thongsuot_maintenance{{{labels}}} {int(view.work is not None)}\n")
-    ended = tuple([view.slots[end] for end in _ENDS])
-    lines["thongsuot_slots_total"].append((_SLOTS % ended).replace(_LABELS, labels))
     coverage = board.coverage(target.id)
     if coverage is not None:
         lines["thongsuot_coverage_ratio"].append(f"thongsuot_coverage_ratio{{{labels}}} {coverage!r}\n")
@@ -232,8 +288,16 @@ def _add_echoes(lines: _Lines, labels: str, view: CheckView) -> None:
     if view.sent:
         lines["thongsuot_echoes_sent_total"].append(f"thongsuot_echoes_sent_total{{{labels}}} {view.sent}\n")
         lines["thongsuot_echoes_lost_total"].append(f"thongsuot_echoes_lost_total{{{labels}}} {view.lost}\n")
+
+
+def _add_slots(lines: list[str], labels: str, view: CheckView) -> None:
+    ended = tuple([view.slots[end] for end in _ENDS])
+    lines.append((_SLOTS % ended).replace(_LABELS, labels))
+
+
+def _add_rtts(lines: list[str], labels: str, view: CheckView) -> None:
     if view.sent or any(view.rtt.counts):
-        _add_histogram(lines["thongsuot_rtt_seconds"], "thongsuot_rtt_seconds", labels, view.rtt)
+        _add_histogram(lines, "thongsuot_rtt_seconds", labels, view.rtt)
 
 
 def _add_reading(lines: _Lines, labels: str, reading: Reading) -> None:
@@ -272,3 +336,12 @@ def _add_histogram(lines: list[str], name: str, labels: str, histogram: Histogra
     counts = tuple(accumulate(histogram.counts))
     figures = (*counts, histogram.total, counts[-1])
     lines.append((_histogram(name, histogram.bounds) % figures).replace(_LABELS, labels))
+
+
+# Families of one kind of series a check, written last and while they are sent.
+_STREAMED: Final[Mapping[str, Callable[[list[str], str, CheckView], None]]] = {
+    "thongsuot_slots_total": _add_slots,
+    "thongsuot_rtt_seconds": _add_rtts,
+}
+_BY_NAME: Final = {metric.name: metric for metric in METRICS}
+_ORDER: Final = sorted(METRICS, key=lambda metric: metric.name in _STREAMED)  # else as in the table

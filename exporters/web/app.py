@@ -11,11 +11,11 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 import orjson
 from aiohttp import web
@@ -30,6 +30,8 @@ from probes.base import utc_now
 
 log = logging.getLogger(__name__)
 requests_log = logging.getLogger(f"{__name__}.requests")  # for the runner that serves the app
+
+Figures: TypeAlias = Callable[[], Awaitable[tuple[bytes | AsyncIterator[bytes], str]]]  # body and content type
 
 INCIDENTS_DEFAULT: Final = 50
 INCIDENTS_MOST: Final = 1000
@@ -131,7 +133,7 @@ class _Hall:
     """What the handlers share."""
 
     board: Board
-    metrics: Callable[[], Awaitable[tuple[bytes, str]]]
+    metrics: Figures
     incidents: Callable[[int], Awaitable[Sequence[Incident]]]
     alive: Callable[[], bool]
     clock: Callable[[], datetime]
@@ -161,11 +163,19 @@ class _Hall:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers=headers)
 
-    async def metrics_page(self, _: web.Request) -> web.Response:
+    async def metrics_page(self, request: web.Request) -> web.StreamResponse:
         body, content_type = await self.metrics()
-        response = web.Response(body=body, headers={"Content-Type": content_type})
-        response.enable_compression()  # a page for thousands of checks shrinks to a thirtieth
-        return response
+        headers = {"Content-Type": content_type}
+        if isinstance(body, bytes) or request.method == "HEAD":
+            response = web.Response(body=body if isinstance(body, bytes) else b"", headers=headers)
+            response.enable_compression()
+            return response
+        stream = web.StreamResponse(headers=headers)
+        stream.enable_compression()  # a page for thousands of checks shrinks to a thirtieth
+        await stream.prepare(request)
+        async for piece in body:
+            await stream.write(piece)
+        return stream
 
     async def healthz(self, _: web.Request) -> web.Response:
         if self.alive():
@@ -237,7 +247,7 @@ class _Hall:
 def build_app(  # noqa: PLR0913  all that the page takes from outside, each by its name
     board: Board,
     *,
-    metrics: Callable[[], Awaitable[tuple[bytes, str]]],
+    metrics: Figures,
     incidents: Callable[[int], Awaitable[Sequence[Incident]]],
     alive: Callable[[], bool],
     clock: Callable[[], datetime] = utc_now,
