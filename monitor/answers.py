@@ -19,9 +19,9 @@ from monitor.asked import Answers, Asked, Bins, Said
 from monitor.packets import packets_in
 from monitor.segments import RESULT, plain, received
 
-_COLUMNS: Final = ["subject", "time", "fault", "duration_us", "connect_us", "rtts_us"]
+COLUMNS: Final = ["subject", "time", "fault", "duration_us", "connect_us", "rtts_us"]
 _BLIND: Final = ("local", "internal")  # faults of our own: they say nothing of the target
-_LOST: Final = 2**32  # above any time in microseconds
+_LOST: Final = pa.scalar(2**32 - 1, pa.uint32())  # no time in microseconds is longer
 _BIN_BITS: Final = 32
 
 
@@ -33,10 +33,10 @@ def read(file: Path, asked: Asked) -> Said:
     """
     said = Said([[] for _ in asked.bins], {})
     rows: list[pa.Table] = []
-    for table in _results(file):
+    for table in results_in(file):
         for found, wanted in zip(said.bins, asked.bins, strict=True):
             if wanted.end_ms:
-                found += _in_bins(table, wanted)
+                found += in_bins(table, wanted)
         if asked.hours:
             rows.append(_of_checks(table, asked.judged))
     if rows:
@@ -56,19 +56,23 @@ def read_answers(file: Path, start_ms: int, end_ms: int, step_ms: int) -> list[A
     return read(file, Asked([Bins(start_ms, end_ms, step_ms)])).bins[0]
 
 
-def _results(file: Path) -> Iterator[pa.Table]:
-    """Give the results in a file, by groups of rows."""
+def results_in(file: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Table]:
+    """Give the results in a file, by groups of rows.
+
+    Raises:
+        OSError: the file is not there, or is not a file of ours.
+    """
     try:
-        with pq.ParquetFile(file, read_dictionary=["kind", "subject", "fault"]) as stored:
+        with pq.ParquetFile(file, read_dictionary=["kind", "subject", "path", "fault"]) as stored:
             for group in range(stored.num_row_groups):
                 kinds = _kinds(stored.metadata.row_group(group))
                 if kinds == (RESULT, RESULT):
-                    yield stored.read_row_group(group, columns=_COLUMNS, use_threads=False)
+                    yield stored.read_row_group(group, columns=columns, use_threads=False)
                 elif kinds is None or kinds[0] <= RESULT <= kinds[1]:
-                    table = stored.read_row_group(group, columns=[*_COLUMNS, "kind"], use_threads=False)
-                    found = table.filter(pc.equal(table.column("kind").cast(pa.string()), RESULT))
-                    if len(found):
-                        yield found.select(_COLUMNS)
+                    kind = stored.read_row_group(group, columns=["kind"], use_threads=False).column("kind")
+                    wanted = pc.equal(kind.cast(pa.string()), RESULT)
+                    if pc.any(wanted, min_count=0).as_py():
+                        yield stored.read_row_group(group, columns=columns, use_threads=False).filter(wanted)
     except pa.ArrowException as exc:
         raise OSError(f"{file}: {exc}") from exc
 
@@ -97,7 +101,8 @@ def _between(table: pa.Table, start_ms: int, end_ms: int) -> pa.Table:
     return table.filter(pc.and_(pc.greater_equal(times, start_ms), pc.less(times, end_ms)))
 
 
-def _in_bins(table: pa.Table, wanted: Bins) -> list[Answers]:
+def in_bins(table: pa.Table, wanted: Bins) -> list[Answers]:
+    """Sum up some results, sorted by check and time, by check and bin."""
     if wanted.checks is not None:
         table = _of_checks(table, wanted.checks)
     table = _between(table, wanted.start_ms, wanted.end_ms)
@@ -105,37 +110,56 @@ def _in_bins(table: pa.Table, wanted: Bins) -> list[Answers]:
         return []
     subject = plain(table, "subject")
     names = subject.dictionary.to_pylist()
-    bins = pc.divide(pc.subtract(plain(table, "time").cast(pa.int64()), wanted.start_ms), wanted.step_ms)
-    key = pc.add(pc.multiply(subject.indices.cast(pa.int64()), 1 << _BIN_BITS), bins)
+    key, number = _keys(subject.indices, plain(table, "time").cast(pa.int64()), wanted)
     if not pc.all(pc.greater_equal(key[1:], key[:-1]), min_count=0).as_py():
         order = pc.array_sort_indices(key)  # a check that left by two paths
         table, key = table.take(order), key.take(order)
-    return _sum_up(table, key, names)
+    return _sum_up(table, key, names, number)
 
 
-def _sum_up(table: pa.Table, key: pa.Array, names: Sequence[str]) -> list[Answers]:
-    """Count by key, whose equal values stand together, and cut the response times at the same places."""
+def _keys(subjects: pa.Array, times: pa.Array, wanted: Bins) -> tuple[pa.Array, int | None]:
+    """Number checks and bins together; all of one bin, as of an hour's file most are, by the check and that bin."""
+    ends = pc.min_max(times).as_py()
+    first, last = ((ends[end] - wanted.start_ms) // wanted.step_ms for end in ("min", "max"))
+    if first == last:
+        return subjects, first
+    bins = pc.divide(pc.subtract(times, wanted.start_ms), wanted.step_ms)
+    return pc.add(pc.multiply(subjects.cast(pa.int64()), 1 << _BIN_BITS), bins), None
+
+
+def _sum_up(table: pa.Table, key: pa.Array, names: Sequence[str], number: int | None) -> list[Answers]:
+    """Count by key, whose equal values stand together, and cut the response times at the same places.
+
+    Args:
+        table: results.
+        key: of each; as `_keys` makes them.
+        names: of the checks, by their numbers in the keys.
+        number: of the bin that all are in; None: the keys hold it.
+    """
     fault, rtts = plain(table, "fault"), plain(table, "rtts_us")
     blind = pc.is_in(fault.dictionary, pa.array(_BLIND)).take(fault.indices)
     good = pc.equal(fault.dictionary, "").take(fault.indices)
     sent, came = received(rtts)
     micros = _response(rtts, sent, came, plain(table, "duration_us")).filter(good)
-    seen = pc.invert(blind).cast(pa.int64())
     runs = pc.run_end_encode(key, run_end_type=pa.int64())
     last = pc.subtract(runs.run_ends, 1)
+    if pc.any(blind, min_count=0).as_py():
+        seen = pc.invert(blind).cast(pa.int64())
+        sent, came = pc.multiply(sent, seen), pc.multiply(came, seen)
     sums = [
         pc.cumulative_sum(column).take(last).to_pylist()
-        for column in (good.cast(pa.int64()), blind.cast(pa.int64()), pc.multiply(sent, seen), pc.multiply(came, seen))
+        for column in (good.cast(pa.int64()), blind.cast(pa.int64()), sent, came)
     ]
     times = memoryview(micros.buffers()[1]).cast("B")[4 * micros.offset : 4 * (micros.offset + len(micros))].cast("I")
-    names_of = (divmod(value, 1 << _BIN_BITS) for value in runs.values.to_pylist())
+    keys = runs.values.to_pylist()
+    names_of = (divmod(k, 1 << _BIN_BITS) for k in keys) if number is None else ((k, number) for k in keys)
     found, done = [], 0
-    for (code, number), rows, goods, blinds, sents, cames in zip(
+    for (code, place), rows, goods, blinds, sents, cames in zip(
         names_of, *map(_parts, [runs.run_ends.to_pylist(), *sums]), strict=True
     ):
         some = times[done : done + goods]
         done += goods
-        found.append(Answers(names[code], number, goods, rows - goods - blinds, blinds, sents, sents - cames, some))
+        found.append(Answers(names[code], place, goods, rows - goods - blinds, blinds, sents, sents - cames, some))
     return found
 
 
@@ -152,12 +176,30 @@ def _response(rtts: pa.ListArray, sent: pa.Array, came: pa.Array, duration: pa.A
         if length == 0:
             continue
         some, back = rtts.filter(mask), came.filter(mask)
-        # Columns of echoes, sorted across: a sorting network of comparisons of whole columns; the lost ones sink.
-        columns = [pc.fill_null(pc.list_element(some, i).cast(pa.int64()), _LOST) for i in range(length)]
-        for end in range(length - 1, 0, -1):
-            for i in range(end):
-                low, high = pc.min_element_wise(*columns[i : i + 2]), pc.max_element_wise(*columns[i : i + 2])
-                columns[i], columns[i + 1] = low, high
+        ranked = _ranked(_across(pc.fill_null(pc.list_flatten(some), _LOST), length), (length + 1) // 2)
         middle = pc.divide(pc.subtract(back, 1), 2)
-        response = pc.replace_with_mask(response, mask, pc.choose(middle, *columns).cast(pa.uint32()))
+        response = pc.replace_with_mask(response, mask, pc.choose(middle, *ranked))
     return response
+
+
+def _across(values: pa.Array, length: int) -> list[pa.Array]:
+    """Return the first of each so many values, the second, and so on; none of them is null."""
+    held = memoryview(values.buffers()[1]).cast("B")[4 * values.offset : 4 * (values.offset + len(values))].cast("I")
+    count = len(held) // length
+    return [
+        pa.Array.from_buffers(pa.uint32(), count, [None, pa.py_buffer(held[place::length].tobytes())])
+        for place in range(length)
+    ]
+
+
+def _ranked(columns: list[pa.Array], count: int) -> list[pa.Array]:
+    """Sort columns across, by comparisons of whole ones, and return the first so many: the lost echoes sink."""
+    rest, found = columns, []
+    for _ in range(count):
+        least, greater = rest[0], []
+        for column in rest[1:]:
+            greater.append(pc.max_element_wise(least, column))
+            least = pc.min_element_wise(least, column)
+        found.append(least)
+        rest = greater
+    return found
