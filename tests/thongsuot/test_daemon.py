@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -21,7 +22,7 @@ from monitor.model import State
 from probes.base import Fault, Measurement, ProbeError, utc_now
 from tests.exporters.relays import Behaviour, relay_server
 from tests.monitor import builders
-from tests.monitor.builders import SITE, check, service, span
+from tests.monitor.builders import SITE, HostSettings, check, service, span
 from tests.servers import LOOPBACK
 from thongsuot import daemon
 from thongsuot.daemon import DaemonInfo, StartError
@@ -209,6 +210,23 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         plan = replace(one_check(Target(), tmp_path), listen_port=port)
         with pytest.raises(StartError, match=f"cannot listen on 127.0.0.1:{port}: "):
             await daemon.run(plan, stop=asyncio.Event())
+
+
+async def test_the_way_to_what_gives_no_answer_is_traced_by_the_daemon_itself(tmp_path: Path) -> None:
+    async def silent(_: object, __: Measurement) -> None:
+        raise ProbeError(Fault.TIMEOUT, "no answer")
+
+    probe = check("carrier.ping", every_s=EVERY_S, timeout_s=EVERY_S, policy=OutagePolicy(recheck_s=0.02), run=silent)
+    asked = replace(probe, settings=HostSettings(host=LOOPBACK))
+    async with living(builders.plan(service("carrier", asked), state_dir=tmp_path)) as life:
+        await life.until(lambda: life.board.traces.get(1))
+        (shown,) = life.board.traces[1]
+        body = json.loads((await fetch(life.infos[0].url, "/api/v1/incidents")).partition("\r\n\r\n")[2])
+
+    (kept,) = await ask(tmp_path, lambda h: h.traces(EVER))
+    assert kept == shown
+    assert (kept.incident, kept.check, kept.reached, kept.route) == (1, "carrier.ping", True, (LOOPBACK,))
+    assert [t["host"] for t in body["open"][0]["traces"]] == [LOOPBACK]
 
 
 # Another configuration in the same process.
