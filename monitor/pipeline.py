@@ -22,6 +22,7 @@ from monitor.judge import outage
 from monitor.judge.episode import Episode
 from monitor.judge.outage import Sample
 from monitor.judge.signals import slowness
+from monitor.keeping import Keeping
 from monitor.maintenance import WorkBook
 from monitor.model import Change, Gap, Result, SlotCount, State
 from monitor.own_faults import follow_clock, lay, worth_telling
@@ -74,6 +75,7 @@ class Pipeline:
         self._clock = clock
         self._own_watch = own_watch
         self.tracks = {t.id: Track(t) for t in plan.targets()}
+        self._keeping = Keeping(len(self.tracks))
         self.book = WorkBook(plan)  # filled from outside: what is announced comes from people
         self._scene = LiveScene(plan, self.tracks, self.book)
         self._duty = DutyBook(plan, {}, 1)
@@ -191,6 +193,7 @@ class Pipeline:
         if loop_time - self._slots_written >= SLOTS_EVERY_S:
             self._slots_written = loop_time
             batch.slots = self._slot_counts()
+        self._keeping.fill(batch, whole=self._stopping)
         await self._commit(batch, now)
         self._show_results(results)
         self._show_board(batch, now)
@@ -274,8 +277,7 @@ class Pipeline:
         elif after is not None and (before is None or before.cause is not after.cause):
             self._begin_congestion(track, after, batch)
         self._suspicions.note(track)
-        if queue.worth_keeping(result.started_at):
-            batch.queues[track.target.id] = track.kept()
+        self._keeping.note(track, result.started_at, batch)
 
     def _begin_congestion(self, track: Track, episode: Episode, batch: Batch) -> None:
         since = track.memory.since
