@@ -18,6 +18,7 @@ from monitor.judge import cause as causes
 from monitor.judge.cause import Failure, Thing, Use
 from monitor.model import OWN_FAULT, Cause, CauseKind, Certainty, EventKind, Evidence, Incident, State
 from monitor.notices import EVIDENCE_LINES, Notices, message_of, thread_of
+from monitor.open_incidents import Needs, OpenIncidents
 from monitor.own_watch import Lapse
 from monitor.withdrawal import WITHDRAWN
 
@@ -114,7 +115,8 @@ class DutyBook:
         """Args: recent: incidents that ended lately, the newest without a gap: how often does what fail by itself."""
         self._plan = plan
         self._services = plan.by_id()
-        self._open = {i.subject: i for i in open_incidents.values()}
+        self._open = OpenIncidents(open_incidents.values())
+        self._needs = Needs(self._services)
         self._next = next_incident
         self._notices = Notices(plan)
         self._rates = Rates(recent)
@@ -161,11 +163,11 @@ class DutyBook:
             elif state.severity > incident.state.severity and not scene.at_work(service.id, now):
                 worse = replace(incident, state=state)
                 self._keep(worse, batch)
-                if worse.told and self._group(worse) is None and not scene.flapping(service.id):
+                if worse.told and self._open.group(worse) is None and not scene.flapping(service.id):
                     self._owe(worse, EventKind.WORSENED, scene, now, batch)
         elif state is State.UP and incident is not None and not scene.flapping(service.id):
             # While it flaps the incident stays open and says nothing more; UNKNOWN is no recovery.
-            group = self._group(incident)
+            group = self._open.group(incident)
             closed = self._close(incident, max(scene.since(service.id), incident.began_at), batch)
             if closed.told and group is None:
                 self._owe(closed, EventKind.RECOVERED, scene, now, batch)
@@ -174,7 +176,7 @@ class DutyBook:
         """Note which incidents follow from announced work on what their services need: nobody is told of those."""
         last = {}
         for service, incident in self._open.items():
-            work = [n for n in self._needs(service) if scene.at_work(n, now) and scene.state(n) is not State.UP]
+            work = [n for n in self._needs.of(service) if scene.state(n) is not State.UP and scene.at_work(n, now)]
             seen = now if work and not incident.told else self._excused.get(incident.id)
             if seen is not None and now < seen + ORPHAN_WAIT:
                 last[incident.id] = seen
@@ -216,7 +218,8 @@ class DutyBook:
         gone = [i for s in services if (i := self._open.get(s)) and scene.state(s) not in TROUBLE]
         parents = {i.parent for i in gone}
         ended = [self._take_back(i, now, batch) for i in gone]
-        ended += [self._take_back(g, now, batch) for g in self._groups() if g.id in parents and not self._members(g)]
+        empty = [g for g in self._open.groups() if g.id in parents and not self._open.members(g)]
+        ended += [self._take_back(g, now, batch) for g in empty]
         if own is None or not ended or self._plan.mail is None:
             return
         notice = self._notices.of_ourselves(own, EventKind.CORRECTED, scene, now)
@@ -228,7 +231,7 @@ class DutyBook:
     def _take_back(self, incident: Incident, now: datetime, batch: Batch) -> Incident:
         """End an incident as one that never was: its state is UNKNOWN, which no trouble of a service has."""
         never = replace(incident, state=State.UNKNOWN, ended_at=max(now, incident.began_at), detail=WITHDRAWN)
-        del self._open[incident.subject]
+        self._open.drop(incident)
         self._orphaned.pop(incident.id, None)
         self._last_end.pop(incident.id, None)
         self._waiting = {key: at for key, at in self._waiting.items() if key[0] != incident.id}
@@ -243,7 +246,7 @@ class DutyBook:
             self._keep(replace(incident, began_at=min(incident.began_at, now), confirmed_at=now), batch)
 
     def _consider_telling(self, incident: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
-        if self._group(incident) is not None or incident.id in self._excused:
+        if self._open.group(incident) is not None or incident.id in self._excused:
             return  # told with it, or not at all
         own = not is_service(incident.subject)
         if not own and scene.state(incident.subject) not in TROUBLE:
@@ -280,7 +283,7 @@ class DutyBook:
 
     def _in_doubt(self, incident: Incident, scene: Scene) -> bool:
         """Whether something that has begun to fail may turn out to be the cause, or to have the same one."""
-        if any(map(scene.suspect, self._needs(incident.subject))):
+        if any(map(scene.suspect, self._needs.of(incident.subject))):
             return True
         others = [s for s in self._services if s != incident.subject and s not in self._open and scene.suspect(s)]
         if not others:
@@ -292,18 +295,6 @@ class DutyBook:
         return 1 + company + len(others) >= causes.BLIND_LEAST
 
     # What fails together.
-
-    def _group(self, incident: Incident) -> Incident | None:
-        """Return the open group that an incident is told with."""
-        if incident.parent is None:
-            return None
-        return next((i for i in self._groups() if i.id == incident.parent), None)
-
-    def _groups(self) -> list[Incident]:
-        return [i for s, i in self._open.items() if is_group(s)]
-
-    def _members(self, group: Incident) -> dict[str, Incident]:
-        return {s: i for s, i in self._open.items() if i.parent == group.id}
 
     def _alone(self, scene: Scene) -> list[Incident]:
         """Return the services' incidents that have no cause yet, of those seen to be in trouble now."""
@@ -328,9 +319,9 @@ class DutyBook:
         well = [s for s in self._services if scene.state(s) is State.UP]
         latest = max((f.began for f in failures.values()), default=now)
         around = self._rates.around(self._plan, scene.uses(latest), well, now)
-        for group in self._groups():
+        for group in self._open.groups():
             assert group.cause is not None  # it is what makes a group
-            members = [scene.failure(s) for s in self._members(group) if scene.state(s) in TROUBLE]
+            members = [scene.failure(s) for s in self._open.members(group) if scene.state(s) in TROUBLE]
             late = [f for f in failures.values() if causes.joins(group.cause, members, f)]
             if late:
                 wider = causes.grown(group.cause, [*members, *late], around)
@@ -364,7 +355,7 @@ class DutyBook:
         self._keep(replace(group, told=group.told or bool(told), cause=cause, began_at=began), batch)
 
     def _review_group(self, group: Incident, scene: Scene, now: datetime, batch: Batch) -> None:
-        down = self._members(group)
+        down = self._open.members(group)
         if not down:
             closed = self._close(group, self._last_end.pop(group.id, now), batch)
             self._waiting = {key: at for key, at in self._waiting.items() if key[0] != group.id}
@@ -414,30 +405,16 @@ class DutyBook:
         cause = group.cause
         assert cause is not None  # it is what makes a group
         self._waiting.pop((group.id, "spread"), None)
-        named = replace(group, cause=replace(cause, told=tuple(self._members(group))))
+        named = replace(group, cause=replace(cause, told=tuple(self._open.members(group))))
         self._keep(named, batch)
         self._owe(named, kind, scene, now, batch)
-
-    def _needs(self, service: str) -> list[str]:
-        """Return what a service needs, directly or through others, nearest first."""
-        found: list[str] = []
-        waiting = list(self._services[service].needs) if service in self._services else []
-        while waiting:
-            name = waiting.pop(0)
-            if name not in found and name in self._services:
-                found.append(name)
-                waiting.extend(self._services[name].needs)
-        return found
-
-    def _dependants(self, service: str) -> list[str]:
-        return [s for s in self._services if service in self._needs(s)]
 
     def _cause(self, service: str, scene: Scene) -> Incident | None:
         """Return the incident at the root of this one: the farthest needed service that is down.
 
         One that nobody was told of counts only while it is in trouble: else nobody would be told of either.
         """
-        down = [i for n in self._needs(service) if (i := self._open.get(n)) and i.state is State.DOWN]
+        down = [i for n in self._needs.of(service) if (i := self._open.get(n)) and i.state is State.DOWN]
         seen = [i for i in down if i.told or scene.state(i.subject) in TROUBLE]
         return seen[-1] if seen else None
 
@@ -447,16 +424,16 @@ class DutyBook:
         return incident
 
     def _keep(self, incident: Incident, batch: Batch) -> None:
-        self._open[incident.subject] = incident
+        self._open.keep(incident)
         batch.incidents[incident.id] = incident
 
     def _close(self, incident: Incident, ended: datetime, batch: Batch, detail: str | None = None) -> Incident:
         closed = replace(incident, ended_at=ended, detail=incident.detail if detail is None else detail)
-        del self._open[incident.subject]
+        self._open.drop(incident)
         self._orphaned.pop(incident.id, None)
         batch.incidents[incident.id] = closed
         self._rates.count(closed)
-        if closed.parent is not None and self._group(closed) is not None:
+        if closed.parent is not None and self._open.group(closed) is not None:
             self._last_end[closed.parent] = max(ended, self._last_end.get(closed.parent, ended))
         return closed
 
@@ -466,7 +443,7 @@ class DutyBook:
         domain = self._plan.mail.sender.rpartition("@")[2] or "thongsuot.invalid"
         affected = self._affected(incident, scene)
         if is_group(incident.subject):
-            down = self._members(incident)
+            down = self._open.members(incident)
             notice = self._notices.of_group(incident, kind, scene, now, affected, down)
         elif incident.subject in self._services:
             notice = self._notices.of_service(incident, kind, scene, now, affected)
@@ -483,7 +460,7 @@ class DutyBook:
         for member in members:
             found |= {
                 self._notices.name(s)
-                for s in self._dependants(member)
+                for s in self._needs.dependants(member)
                 if scene.state(s) in TROUBLE or (scene.suspect(s) and not ended)
             }
         found |= self._children.get(incident.id, set())

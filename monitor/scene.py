@@ -49,6 +49,7 @@ class LiveScene:
     _references: list[Track] = field(default_factory=list)
     _sharing: Sharing = field(init=False)
     _host: Host = field(init=False)
+    _failing: dict[str, set[str]] = field(default_factory=dict)  # service -> its checks whose last result was not good
     _paths: set[str] = field(default_factory=set)  # uplinks with references of their own; "" is the system's route
 
     def __post_init__(self) -> None:
@@ -165,7 +166,7 @@ class LiveScene:
 
     def at_work(self, service: str, now: datetime) -> bool:
         """Whether a service is under announced work."""
-        return self.book.on_service(service, self.measured(service), now) is not None
+        return not self.book.idle and self.book.on_service(service, self.measured(service), now) is not None
 
     def counts_from(self, service: str, moment: datetime) -> datetime:
         """Return from when on a trouble counts that began at a moment: announced work puts it off to its end."""
@@ -176,6 +177,17 @@ class LiveScene:
         return [t.shown.state if t.shown else State.UNKNOWN for t in self._services[service].tracks]
 
     # For judging.
+
+    def note_result(self, track: Track) -> None:
+        """Take in whether a check's last result was good: counted as it comes, for every verdict asks how many fail."""
+        checks = self._failing.get(track.target.service)
+        if track.failing or track.local_streak > 0:
+            if not track.is_reference:
+                self._failing.setdefault(track.target.service, set()).add(track.target.id)
+        elif checks is not None:
+            checks.discard(track.target.id)
+            if not checks:
+                del self._failing[track.target.service]
 
     def witnesses_of(self, track: Track) -> list[Track]:
         """Return the references that leave by the check's path, or else those that leave by none."""
@@ -229,12 +241,10 @@ class LiveScene:
 
     def _failing_share(self, but: str = "") -> float:
         """Return the share of services that fail beside the one in question, `but` or any one that fails."""
-        failing = {s.plan.id for s in self._services.values() if any(t.failing or t.local_streak > 0 for t in s.tracks)}
-        others = len(self._services) - 1
+        failing, others = len(self._failing), len(self._services) - 1
         if others < 1:
             return 1.0 if failing or not self._services else 0.0
-        failing.discard(but or next(iter(failing), ""))
-        return len(failing) / others
+        return max(0, failing - (not but or but in self._failing)) / others
 
     def watch(self, now: datetime) -> bool:
         """Look whether we can see, by every path that has references; return whether we are blind by any."""

@@ -31,6 +31,8 @@ BLIND_CHANCE: Final = 0.0001  # of services without one: the 99.99 % quantile
 BLIND_LEAST: Final = 3  # services; two that share nothing are two incidents
 SHARE: Final = 0.5  # of the services that use a thing and fail, from which on the thing is blamed
 PRIOR_S: Final = 7 * 86_400.0  # chosen: a service never seen to fail counts as failing once in this long
+MANY: Final = 64  # services, from which on a bound below NEVER stands for the chance itself
+NEVER: Final = 1e-12
 SURE_LEAST: Final = 3  # services hit, none good, others well: then there is no doubt left
 
 # Of things that explain the same services, the narrowest is named.
@@ -88,6 +90,9 @@ def own_rate(failures: int, watched_s: float) -> float:
 def chance(rates: Iterable[float], span_s: float, least: int) -> float:
     """Return how probable it is that at least `least` of the services begin to fail within a span.
 
+    Counting it out takes services times `least` steps, seconds for thousands; where many fail and a bound already says
+    that it never happens, the bound is returned.
+
     Args:
         rates: failures a second of each, independent of one another.
         span_s: length of the span in seconds.
@@ -95,6 +100,9 @@ def chance(rates: Iterable[float], span_s: float, least: int) -> float:
     """
     if least <= 0:
         return 1.0
+    rates = list(rates)
+    if least > MANY and (bound := _chernoff(rates, span_s, least)) < NEVER:
+        return bound
     exactly = [1.0] + [0.0] * (least - 1)  # probability of k so far, k < least
     reached = 0.0
     for rate in rates:
@@ -104,6 +112,14 @@ def chance(rates: Iterable[float], span_s: float, least: int) -> float:
             exactly[k] = exactly[k] * (1 - p) + exactly[k - 1] * p
         exactly[0] *= 1 - p
     return min(reached, 1.0)
+
+
+def _chernoff(rates: Iterable[float], span_s: float, least: int) -> float:
+    """Return a bound above the same chance. Source: Hoeffding 1963, theorem 1, in its Poisson form."""
+    expected = sum(-math.expm1(-rate * span_s) for rate in rates)
+    if expected <= 0 or least <= expected:
+        return 0.0 if expected <= 0 else 1.0
+    return math.exp(least - expected - least * math.log(least / expected))
 
 
 def near(one: Failure, other: Failure) -> bool:

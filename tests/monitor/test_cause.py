@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import pytest
 from hypothesis import given
@@ -53,6 +54,18 @@ def test_equal_services_fail_together_as_the_binomial_distribution_says(
     count: int, least: int, expected: float
 ) -> None:
     assert chance([math.log(2)] * count, 1.0, least) == pytest.approx(expected)
+
+
+def test_a_chance_of_thousands_is_bounded_from_above_and_does_not_take_seconds() -> None:
+    rates = [1 / PRIOR_S] * 5000
+    assert chance(rates, WINDOW_S, 64) <= chance(rates[:100], WINDOW_S, 2)
+    assert chance(rates[:400], 6000.0, 60) <= causes._chernoff(rates[:400], 6000.0, 60) < 1e-30
+    began = time.perf_counter()
+    assert 0.0 < chance(rates, WINDOW_S, 100) < causes.NEVER
+    assert chance(rates, WINDOW_S, 5001) < causes.NEVER
+    assert time.perf_counter() - began < 1.0  # counted out, it takes more than five
+    # Where so many are to be expected, nothing is bounded away.
+    assert chance([0.01] * 200, 100.0, 70) > 0.99
 
 
 @given(st.lists(st.floats(1e-6, 0.5), max_size=6), st.integers(0, 6))
