@@ -240,6 +240,7 @@ class Pipeline:
         self._look_again |= track.is_reference or sample is not Sample.GOOD or track.local_streak > 0
         track.failing = sample is Sample.BAD
         track.note_local(at if sample is Sample.BLIND else None)
+        self._scene.note_result(track)
         self._dirty.add(track.target.id)
         if sample is Sample.BLIND:
             self._open_gap(track, at, "local", batch)
