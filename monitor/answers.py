@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from monitor.asked import Answers, Asked, Bins, Said
 from monitor.packets import packets_in
-from monitor.segments import RESULT, plain, received
+from monitor.segments import RESULT, kinds_in, plain, received
 
 COLUMNS: Final = ["subject", "time", "fault", "duration_us", "connect_us", "rtts_us"]
 _BLIND: Final = ("local", "internal")  # faults of our own: they say nothing of the target
@@ -65,7 +65,7 @@ def results_in(file: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Tabl
     try:
         with pq.ParquetFile(file, read_dictionary=["kind", "subject", "path", "fault"]) as stored:
             for group in range(stored.num_row_groups):
-                kinds = _kinds(stored.metadata.row_group(group))
+                kinds = kinds_in(stored.metadata.row_group(group))
                 if kinds == (RESULT, RESULT):
                     yield stored.read_row_group(group, columns=columns, use_threads=False)
                 elif kinds is None or kinds[0] <= RESULT <= kinds[1]:
@@ -75,16 +75,6 @@ def results_in(file: Path, columns: Sequence[str] = COLUMNS) -> Iterator[pa.Tabl
                         yield stored.read_row_group(group, columns=columns, use_threads=False).filter(wanted)
     except pa.ArrowException as exc:
         raise OSError(f"{file}: {exc}") from exc
-
-
-def _kinds(group: Any) -> tuple[str, str] | None:
-    """Return the least and the greatest kind in a group of rows; None when the file does not say."""
-    for place in range(group.num_columns):
-        column = group.column(place)
-        if column.path_in_schema == "kind":
-            held = column.statistics
-            return (held.min, held.max) if held is not None and held.has_min_max else None
-    raise OSError("there is no column `kind`")
 
 
 def _of_checks(table: pa.Table, checks: Collection[str]) -> pa.Table:

@@ -12,6 +12,7 @@ from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -158,15 +159,22 @@ class History:
             " WHERE site = ? AND hour_ms >= ? AND hour_ms < ?",
             (self._site, to_ms(period.start - timedelta(hours=1)) + 1, to_ms(period.end)),
         )
-        found: dict[str, SlotCount] = {}
-        for name, hour_ms, *ends in [*rows, *self._archive.slots(period)]:
-            hour, had = from_ms(hour_ms), found.get(name)
-            if had is None:
-                found[name] = SlotCount(name, hour, *ends)
-            else:
-                sums = (a + b for a, b in zip((had.done, had.late, had.skipped, had.lost), ends, strict=True))
-                found[name] = SlotCount(name, min(had.hour, hour), *sums)
-        return found
+        found: dict[str, list[int]] = {}  # the first hour, and the sums
+        for name, hour_ms, done, late, skipped, lost in chain(rows, self._archive.slots(period)):
+            sums = found.get(name)
+            if sums is None:
+                sums = found[name] = [hour_ms, 0, 0, 0, 0]
+            elif hour_ms < sums[0]:
+                sums[0] = hour_ms
+            sums[1] += done
+            sums[2] += late
+            sums[3] += skipped
+            sums[4] += lost
+        return {name: SlotCount(name, from_ms(hour_ms), *ends) for name, (hour_ms, *ends) in found.items()}
+
+    def summed(self, period: Window) -> Sequence[Window]:
+        """Return the spans of a period whose results are gone, and of which summaries tell."""
+        return self._archive.summed(period)
 
     def responses(self, period: Window) -> Mapping[str, Responses]:
         """Return what the raw results within a period said, by check."""

@@ -287,10 +287,39 @@ def read_records(file: Path, kinds: Collection[str] = ()) -> list[tuple[str, dic
     Raises:
         OSError: the file is not there, or is not a file of ours.
     """
-    wanted = pc.field("kind").isin(sorted(kinds)) if kinds else pc.field("kind") != RESULT
-    table = read_columns(file, ["kind", "record"], wanted)
-    texts = table.column("record").to_pylist()
-    return [(k, orjson.loads(text)) for k, text in zip(table.column("kind").to_pylist(), texts, strict=True)]
+    found: list[tuple[str, dict[str, Any]]] = []
+    try:
+        with pq.ParquetFile(file, read_dictionary=["kind"]) as stored:
+            for group in range(stored.num_row_groups):
+                if kinds_in(stored.metadata.row_group(group)) != (RESULT, RESULT):
+                    table = stored.read_row_group(group, columns=["kind", "record"], use_threads=False)
+                    found += _records_in(table, kinds)
+    except pa.ArrowException as exc:
+        raise OSError(f"{file}: {exc}") from exc
+    return found
+
+
+def _records_in(table: pa.Table, kinds: Collection[str]) -> Iterable[tuple[str, dict[str, Any]]]:
+    kind = plain(table, "kind")
+    names = kind.dictionary.to_pylist()
+    mask = pa.array([name in kinds if kinds else name != RESULT for name in names], pa.bool_()).take(kind.indices)
+    some = table.filter(mask)
+    rows: list[dict[str, Any]] = orjson.loads(f"[{','.join(some.column('record').to_pylist())}]")
+    return zip(some.column("kind").to_pylist(), rows, strict=True)
+
+
+def kinds_in(group: Any) -> tuple[str, str] | None:
+    """Return the least and the greatest kind in a group of rows; None when the file does not say.
+
+    Raises:
+        OSError: it is not of a file of ours.
+    """
+    for place in range(group.num_columns):
+        column = group.column(place)
+        if column.path_in_schema == "kind":
+            held = column.statistics
+            return (held.min, held.max) if held is not None and held.has_min_max else None
+    raise OSError("there is no column `kind`")
 
 
 def read_columns(file: Path, columns: Sequence[str], wanted: pc.Expression) -> pa.Table:
