@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from config.plan import Window
 from monitor import sealed
 from monitor.asked import Asked, Bins, Said
-from monitor.chain import ChainError, Link, evidence_folder, frontier, parse_line, read_chain, standing
+from monitor.chain import ChainError, Link, evidence_folder, frontier, parse_line, read_chain, stand_ins, standing
 from monitor.journal import JournalError, migrations
-from monitor.rows import to_ms
+from monitor.rows import from_ms, to_ms
 
 if TYPE_CHECKING:
     from monitor.model import Result
@@ -45,7 +45,10 @@ class Archive:
     def __init__(self, folder: Path, links: Sequence[Link], journal: str, noted: Collection[int]) -> None:
         """Args: journal: the open one's id. noted: numbers of the lines that it knows, and whose rows it may drop."""
         self._folder = folder
-        self._standing = standing(links)
+        self._standing = standing(links)  # whose results are there
+        self._summaries = stand_ins(links)  # of those whose results are gone
+        of = {number for link in self._summaries for number, _ in link.fields["of"]}
+        self._summed = [link for link in links if link.number in of]
         self._journal = journal
         self._noted = noted
         self.pairs = frontier(links, journal)
@@ -85,7 +88,7 @@ class Archive:
         Yields:
             What a file says, and how many of the hours no later file says anything of.
         """
-        from monitor import answers  # the library behind it is large, and the daemon does without
+        from monitor import answers, summed  # the library behind them is large, and the daemon does without
 
         spans = [(to_ms(h.start), to_ms(h.end)) for h in hours]
         files = list(self._asked(bins, judged, spans))
@@ -94,8 +97,9 @@ class Archive:
             rest.append(min([rest[-1], *asked.hours]))
         with ThreadPoolExecutor(READERS) as pool:
             ahead: deque[Future[Said]] = deque()
-            for file, asked in files:
-                ahead.append(pool.submit(answers.read, file, asked))
+            for link, asked in files:
+                read = summed.read if link.is_summary else answers.read
+                ahead.append(pool.submit(read, self._file(link), asked))
                 if len(ahead) > 2 * READERS:
                     yield ahead.popleft().result(), rest.pop()
             while ahead:
@@ -103,16 +107,16 @@ class Archive:
 
     def _asked(
         self, bins: Sequence[Bins], judged: Sequence[str], spans: Sequence[tuple[int, int]]
-    ) -> Iterator[tuple[Path, Asked]]:
+    ) -> Iterator[tuple[Link, Asked]]:
         """Say what is asked of each file of which anything is."""
-        for link in self._standing:
+        for link in sorted([*self._standing, *self._summaries], key=_begins):
             first, last = (_ms(link.fields[name]) for name in ("first", "last"))
             # Bins that a file has nothing of are asked for without a moment, so that every answer keeps its place.
             mine = [b if b.start_ms <= last and b.end_ms > first else Bins(0, 0, 1, ()) for b in bins]
             low = bisect_right(spans, first, key=lambda s: s[1])
             touched = {n: spans[n] for n in range(low, len(spans)) if spans[n][0] <= last} if judged else {}
             if touched or any(b.end_ms for b in mine):
-                yield self._file(link), Asked(mine, touched, judged)
+                yield link, Asked(mine, touched, judged)
 
     def results(self, site: str, span: Window) -> list[Iterator[tuple[float, Result]]]:
         """Return the sealed results that started within a span: of each file in the order of their ends."""
@@ -122,10 +126,21 @@ class Archive:
         links = [k for k in self._standing if _ms(k.fields["first"]) < end and _ms(k.fields["last"]) >= start]
         return [recorded.read_results(self._file(link), site, start, end) for link in links]
 
+    def summed(self, period: Window) -> list[Window]:
+        """Return the hours of a period of which there are only summaries, those that touch one another together."""
+        hours = sorted({_ms(link.fields["hour"]) // _HOUR_MS for link in self._summed})
+        found: list[Window] = []
+        for hour in hours:
+            span = Window(from_ms(hour * _HOUR_MS), from_ms((hour + 1) * _HOUR_MS))
+            if span.end <= period.start or span.start >= period.end:
+                continue
+            if found and found[-1].end >= span.start:
+                span = Window(found.pop().start, span.end)
+            found.append(span)
+        return found
+
     def slots(self, period: Window) -> Iterator[tuple[str, int, int, int, int, int]]:
         """Give the sealed ledger of the hours that touch a period: check, hour_ms, done, late, skipped, lost."""
-        from monitor import segments
-
         start, end = to_ms(period.start) - _HOUR_MS, to_ms(period.end)
         for link in self._standing:
             until = link.fields["until_ms"]
@@ -133,14 +148,23 @@ class Archive:
             near = until > start and (until - _HOUR_MS < end or link.fields["late"])
             if ours_unnoted or not near:
                 continue  # what is not noted yet still stands in the journal's own ledger
-            for _, r in segments.read_records(self._file(link), {"slots"}):
-                if start < r["hour_ms"] < end:
-                    yield r["check_name"], r["hour_ms"], r["done"], r["late"], r["skipped"], r["lost"]
+            yield from self._slots_in(link, start, end)
+        for link in self._summaries:
+            # Its first result may have come late, a day before; its ledger reaches to the end of its last hour.
+            if _ms(link.fields["last"]) + _HOUR_MS > start and _ms(link.fields["first"]) - _HOUR_MS < end:
+                yield from self._slots_in(link, start, end)
+
+    def _slots_in(self, link: Link, start: int, end: int) -> Iterator[tuple[str, int, int, int, int, int]]:
+        from monitor import segments
+
+        for _, r in segments.read_records(self._file(link), {"slots"}):
+            if start < r["hour_ms"] < end:
+                yield r["check_name"], r["hour_ms"], r["done"], r["late"], r["skipped"], r["lost"]
 
     def pasts(self) -> list[sqlite3.Connection]:
         """Rebuild in memory what other journals knew, oldest first: their records as they were sealed last."""
         found: dict[str, sqlite3.Connection] = {}
-        for link in self._standing:
+        for link in sorted([*self._standing, *self._summaries], key=_written):
             uid = link.fields["journal"]
             if uid != self._journal:
                 if uid not in found:
@@ -172,6 +196,16 @@ def empty_journal() -> sqlite3.Connection:
     for _, sql in migrations():
         db.executescript(sql)
     return db
+
+
+def _begins(link: Link) -> tuple[int, int]:
+    """When the first result of a file started, for an order of time."""
+    return _ms(link.fields["first"]), link.number
+
+
+def _written(link: Link) -> int:
+    """The number of the line that a file, or what it stands for, was first named by."""
+    return min(number for number, _ in link.fields["of"]) if link.is_summary else link.number
 
 
 def _ms(text: str) -> int:

@@ -49,8 +49,18 @@ class Link:
 
     @property
     def is_segment(self) -> bool:
-        """Whether it names a file; otherwise it records that old ones were deleted."""
+        """Whether it names a file of an hour."""
         return bool(self.fields["kind"] == "segment")
+
+    @property
+    def is_summary(self) -> bool:
+        """Whether it names a file that says in short what segments hold that may go then."""
+        return bool(self.fields["kind"] == "summary")
+
+    @property
+    def deleted(self) -> Sequence[Mapping[str, Any]]:
+        """The segments that it records as deleted: number, file, sha256, rows, and the summary's number if any."""
+        return self.fields["segments"] if self.fields["kind"] == "deleted" else ()
 
     @property
     def digest(self) -> str:
@@ -80,8 +90,8 @@ def parse_line(text: str) -> Link:
         raise ChainError(f"not JSON: {exc}") from exc
     if not isinstance(fields, dict) or not isinstance(fields.get("number"), int):
         raise ChainError("no number in it")
-    if fields.get("kind") not in ("segment", "deleted"):
-        raise ChainError("neither a segment nor a deletion")
+    if fields.get("kind") not in ("segment", "summary", "deleted"):
+        raise ChainError("neither a segment nor a summary nor a deletion")
     return Link(text, fields)
 
 
@@ -289,5 +299,16 @@ def frontier(links: Sequence[Link], journal: str) -> list[tuple[int, int]]:
 
 def standing(links: Sequence[Link]) -> list[Link]:
     """Return the segments that no line says are deleted, oldest first."""
-    gone = {e["number"] for link in links if not link.is_segment for e in link.fields["segments"]}
+    gone = _gone(links)
     return [link for link in links if link.is_segment and link.number not in gone]
+
+
+def stand_ins(links: Sequence[Link]) -> list[Link]:
+    """Return the summaries of segments that are deleted, in the order of what they stand for."""
+    gone = _gone(links)
+    found = [link for link in links if link.is_summary and {number for number, _ in link.fields["of"]} <= gone]
+    return sorted(found, key=lambda link: min(number for number, _ in link.fields["of"]))
+
+
+def _gone(links: Sequence[Link]) -> set[int]:
+    return {entry["number"] for link in links for entry in link.deleted}

@@ -23,7 +23,7 @@ from typing import Any, Final
 import orjson
 import pyarrow as pa
 
-from monitor import segments
+from monitor import retention, segments, summaries
 from monitor.chain import (
     GENESIS,
     ChainError,
@@ -36,10 +36,11 @@ from monitor.chain import (
     parse_line,
     read_chain,
     signing_key,
-    standing,
     sync_folder,
 )
 from monitor.journal import FILE_NAME
+from monitor.order import Order as Order
+from monitor.record_tables import TABLES
 from monitor.rows import from_ms
 from monitor.segments import Record, ResultColumns
 
@@ -47,31 +48,9 @@ HOUR_MS: Final = 3_600_000
 STEP_ROWS: Final = 2_000  # of the journal read at a time: small enough to stay in the processor's cache
 DISORDER_MS: Final = 600_000  # how much later than its neighbours a row may come and still be found at once
 SETTLED_MS: Final = 2 * HOUR_MS  # records that ended this long before the last sealing are in it as they stay
-RESERVE_BYTES: Final = 64 << 20  # left on the disk for the journal: probing goes before sealing
-LEAST_FREE: Final = 0.05  # of the disk; below it a warning, as from this share of the budget on:
-EARLY: Final = 0.8
-LEAST_KEPT: Final = 24  # newest segments that no budget deletes
-MOST_DELETED: Final = 100  # segments that one line of the chain says are deleted
-AGE, SPACE = "age", "space"  # why old segments go
 
 Hook = Callable[[str], None]
 Slot = tuple[str, int, int, int, int, int]  # of the ledger: check, hour_ms, done, late, skipped, lost
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What the daemon asks for. Times in milliseconds since 1970 UTC."""
-
-    state_dir: str
-    site: str
-    now_ms: int
-    closed_ms: int  # hours that end by then are closed: no result of them can still come
-    keep_from_ms: int = 0  # segments that end before are deleted
-    budget_bytes: int = 0  # of evidence and journal together; 0 is none
-    reserve_bytes: int = RESERVE_BYTES
-    simulated: bool = False
-    key_file: str = ""
-    most: int = 1000  # segments made at one go
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +108,7 @@ class _Site:
             if link.number not in noted:
                 self.fresh[link.number] = self._slots_of(link)
                 yield Outcome(link.text, self.fresh[link.number])
+        yield from self._expire(only_for_room=True)
         for _ in range(order.most):
             outcome = self._seal_next()
             if outcome is None:
@@ -148,7 +128,7 @@ class _Site:
             if number not in have:
                 append(self.folder, line)
                 self.links.append(parse_line(line))
-        for entry in (e for link in self.links if not link.is_segment for e in link.fields["segments"]):
+        for entry in (e for link in self.links for e in link.deleted):
             (self.folder / entry["file"]).unlink(missing_ok=True)
         return set(noted)
 
@@ -254,7 +234,7 @@ class _Site:
         settled = max((n.fields["until_ms"] for n in before), default=0) - SETTLED_MS
         records: list[Record] = []
         reached: dict[str, int] = {}
-        for table in _TABLES:
+        for table in TABLES:
             low = int(through.get(table.name, 0))
             more = f", {table.more}" if table.more else ""
             rows = self._rows(
@@ -306,18 +286,24 @@ class _Site:
                 leftover.unlink()
         part = day / f".{start:%H}.part"
         about = {"site": self.order.site, "hour": _iso(hour), "simulated": self.order.simulated}
+        return self._keep(part, f"{start:%H}", lambda: segments.write(part, results, records, about))
+
+    def _keep(self, part: Path, name: str, write: Callable[[], int]) -> tuple[str, str, int, int]:
+        """Write a file beside its place, and give it its name with its hash; return file, hash, bytes and rows."""
         try:
-            rows = segments.write(part, results, records, about)
+            rows = write()
             self.reached("written")
             digest, size = _sync_and_hash(part)
             self.reached("synced")
-            file = day / f"{start:%H}-{digest[:12]}.parquet"
+            file = part.parent / f"{name}-{digest[:12]}.parquet"
             part.replace(file)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
-        for folder in (day, day.parent, day.parent.parent, self.folder):
+        folder = part.parent
+        while folder != self.folder.parent:
             sync_folder(folder)
+            folder = folder.parent
         self.reached("named")
         return str(file.relative_to(self.folder)), digest, size, rows
 
@@ -332,86 +318,76 @@ class _Site:
 
     # What is too old.
 
-    def _expire(self) -> Iterator[Outcome]:
-        for reason, old in ((AGE, self._too_old()), (SPACE, self._too_many())):
-            for start in range(0, len(old), MOST_DELETED):
-                some = old[start : start + MOST_DELETED]
-                named = [{k: link.fields[k] for k in ("number", "file", "sha256", "rows")} for link in some]
-                fields = {"reason": reason, "segments": named, "sealed": _iso(self.order.now_ms)}
-                line = self._add("deleted", fields)
-                for link in some:
-                    (self.folder / link.fields["file"]).unlink(missing_ok=True)
-                self.reached("deleted")
-                yield Outcome(line, [])
+    def _expire(self, *, only_for_room: bool = False) -> Iterator[Outcome]:
+        """Delete the raw results that may go, a day's at a time, once their summary is signed.
 
-    def _too_old(self) -> list[Link]:
-        return [link for link in standing(self.links) if link.fields["until_ms"] <= self.order.keep_from_ms]
+        Args:
+            only_for_room: leave alone what is merely old: nothing is deleted unless the disk itself is full.
+        """
+        held = retention.Held.of(self.state_dir, self.folder, self.links)
+        for reason, some in retention.due(self.order, self.links, held, only_for_room=only_for_room):
+            yield from self._delete(reason, some)
 
-    def _too_many(self) -> list[Link]:
-        if not self.order.budget_bytes:
-            return []
-        have = standing(self.links)
-        over = journal_bytes(self.state_dir) + sum(link.fields["bytes"] for link in have) - self.order.budget_bytes
-        gone = []
-        for link in have[:-LEAST_KEPT]:
-            if over <= 0:
-                break
-            over -= link.fields["bytes"]
-            gone.append(link)
-        return gone
+    def _delete(self, reason: str, some: Sequence[Link]) -> Iterator[Outcome]:
+        whole = [link for link in some if self._is_whole(link)]
+        if not whole:
+            return  # missing or changed: it stands until somebody has looked, and `verify` names it
+        of = [[link.number, link.fields["sha256"]] for link in whole]
+        summary = next((n for n in self.links if n.is_summary and n.fields["of"] == of), None)
+        if summary is None:
+            yield Outcome(self._sum_up(whole, of), [])
+            summary = self.links[-1]
+        named = [{k: link.fields[k] for k in ("number", "file", "sha256", "rows")} for link in whole]
+        fields = {
+            "reason": reason,
+            "summary": summary.number,
+            "segments": named,
+            "sealed": _iso(self.order.now_ms),
+        }
+        line = self._add("deleted", fields)
+        for link in whole:
+            (self.folder / link.fields["file"]).unlink(missing_ok=True)
+        self.reached("deleted")
+        yield Outcome(line, [])
+
+    def _is_whole(self, link: Link) -> bool:
+        try:
+            digest, _ = _sync_and_hash(self.folder / link.fields["file"])
+        except OSError:
+            return False
+        return digest == str(link.fields["sha256"])
+
+    def _sum_up(self, whole: Sequence[Link], of: Sequence[Sequence[Any]]) -> str:
+        """Write what is kept for ever of some segments of a day, and its line."""
+        first = whole[0].fields
+        day = first["hour"][:10]
+        simulated = any(link.fields["simulated"] for link in whole)
+        about = {"site": self.order.site, "day": day, "simulated": simulated}
+        sources = [summaries.Source(self.folder / n.fields["file"], n.number, n.fields["sha256"]) for n in whole]
+        folder = self.folder / "summaries" / day[:4]
+        folder.mkdir(parents=True, exist_ok=True)
+        known = {link.fields["file"] for link in self.links if link.is_summary}
+        for leftover in [*folder.glob(".*.part"), *folder.glob(f"{day}-*.parquet")]:
+            if str(leftover.relative_to(self.folder)) not in known:
+                leftover.unlink()
+        part = folder / f".{day}.part"
+        file, digest, size, rows = self._keep(part, day, lambda: summaries.write(part, sources, about))
+        fields = {
+            "file": file,
+            "sha256": digest,
+            "rows": rows,
+            "bytes": size,
+            "results": sum(link.fields["results"] for link in whole),
+            "first": min(link.fields["first"] for link in whole),
+            "last": max(link.fields["last"] for link in whole),
+            "sealed": _iso(self.order.now_ms),
+            "simulated": simulated,
+            "journal": first["journal"],
+            "of": of,
+        }
+        return self._add("summary", fields)
 
 
-@dataclass(frozen=True, slots=True)
-class _Table:
-    """A table of records that are sealed when they are new, and again for as long as they may still change."""
-
-    name: str
-    kind: str
-    columns: tuple[str, str, str, str, str]  # subject, time, end, state, detail; "" where there is none
-    more: str = ""  # SQL: columns that the table itself has not
-    open: str = "0"  # SQL: a record that was sealed before may have changed since
-
-    def record(self, row: Mapping[str, Any]) -> Record:
-        subject, time, end, state, detail = (row[name] if name else None for name in self.columns)
-        return Record(self.kind, str(subject), int(time or 0), end, state or "", str(detail or ""), row["id"], row)
-
-
-_TABLES: Final = (
-    _Table(
-        "runs",
-        "run",
-        ("version", "started_ms", "stopped_ms", "state", "config_digest"),
-        "CASE WHEN stopped_ms IS NULL THEN '' ELSE 'stopped' END AS state",
-        "id >= :low",
-    ),
-    _Table("clock", "clock", ("cause", "at_ms", "", "", "detail"), "step_ms || ' ms' AS detail"),
-    _Table("changes", "change", ("subject", "at_ms", "", "state", "detail")),
-    _Table(
-        "gaps",
-        "gap",
-        ("check_name", "start_ms", "end_ms", "state", "cause"),
-        "'unknown' AS state",
-        "end_ms IS NULL OR end_ms >= :settled",
-    ),
-    _Table(
-        "incidents",
-        "incident",
-        ("subject", "began_ms", "ended_ms", "state", "detail"),
-        open="ended_ms IS NULL OR ended_ms >= :settled",
-    ),
-    _Table("traces", "trace", ("check_name", "at_ms", "", "moment", "detail")),
-    _Table(
-        "outbox",
-        "alert",
-        ("channel", "created_ms", "ended_ms", "state", "last_detail"),
-        "coalesce(sent_ms, failed_ms) AS ended_ms, CASE WHEN sent_ms IS NOT NULL THEN 'sent'"
-        " WHEN failed_ms IS NOT NULL THEN 'failed' ELSE 'waiting' END AS state",
-        "coalesce(sent_ms, failed_ms) IS NULL OR coalesce(sent_ms, failed_ms) >= :settled",
-    ),
-    _Table("announcements", "announcement", ("subject", "at_ms", "to_ms", "state", "reason"), "act AS state"),
-    _Table("corrections", "correction", ("subject", "at_ms", "to_ms", "state", "reason")),
-)
-RECORD_TABLES: Final = {table.kind: table.name for table in _TABLES} | {"slots": "slots"}
 _ENDS: Final = ("done", "late", "skipped", "lost")
 
 
@@ -440,26 +416,6 @@ def _sync_and_hash(file: Path) -> tuple[str, int]:
         return digest, stream.tell()
 
 
-def warning(order: Order) -> str:
-    """Say early that the disk, or what is allowed of it, comes to its end; an empty text while there is room."""
-    state_dir = Path(order.state_dir)
-    disk = shutil.disk_usage(state_dir)
-    if disk.free < max(LEAST_FREE * disk.total, 4 * order.reserve_bytes):
-        return f"the disk fills: {disk.free >> 20} MB of {disk.total >> 20} MB are free"
-    held = journal_bytes(state_dir) + sum(
-        link.fields["bytes"] for link in standing(read_chain(evidence_folder(state_dir, order.site)))
-    )
-    if order.budget_bytes and held >= EARLY * order.budget_bytes:
-        return f"journal and evidence take {held / 1e6:.0f} MB of the {order.budget_bytes / 1e6:.0f} MB they may"
-    return ""
-
-
-def journal_bytes(state_dir: Path) -> int:
-    """What the journal takes of the disk."""
-    files = [state_dir / f"{FILE_NAME}{end}" for end in ("", "-wal")]
-    return sum(f.stat().st_size for f in files if f.exists())
-
-
 def main() -> int:
     """Seal as the order in the first argument says; print each outcome as a line of JSON, and how it ended."""
     with contextlib.suppress(OSError):
@@ -468,14 +424,15 @@ def main() -> int:
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
     order = Order(**orjson.loads(sys.argv[1]))
-    trouble = early = ""
+    trouble, room = "", None
     try:
         for outcome in seal(order):
             _print(asdict(outcome))
-        early = warning(order)
     except (SealError, ChainError, OSError) as exc:
         trouble = str(exc)
-    _print({"trouble": trouble, "warning": early})
+    with contextlib.suppress(ChainError, OSError):
+        room = retention.room(order)
+    _print({"trouble": trouble, "warning": room.warning if room else "", "room": asdict(room) if room else None})
     return 1 if trouble else 0
 
 

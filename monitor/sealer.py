@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import orjson
 
-from config.plan import Plan
+from config.plan import Plan, Window
 from monitor import sealed
 from monitor.board import Board
 from monitor.chain import ChainError, parse_line
@@ -44,6 +44,10 @@ LINE_LIMIT: Final = 64 << 20  # of what it prints at a time
 def _steady_ms() -> int:
     """Milliseconds since boot, sleep included: a clock that nobody can set."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def _span(window: Window) -> list[int]:
+    return [to_ms(window.start), to_ms(window.end)]
 
 
 class Sealer:
@@ -99,6 +103,8 @@ class Sealer:
             "keep_from_ms": to_ms(now - timedelta(seconds=plan.raw_keep_s)),
             "budget_bytes": plan.budget_bytes or 0,
             "key_file": str(plan.evidence_key or ""),
+            "events": [_span(e.window) for e in plan.events],
+            "peaks": [_span(p.window) for e in plan.events for p in e.peaks],
         }
 
     async def seal_simulated(self) -> str:

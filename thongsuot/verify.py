@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from config.plan import Language
-from monitor import sealed, segments, timestamps
+from monitor import sealed, segments, summaries, timestamps
 from monitor.chain import (
     CHAIN_FILE,
     GENESIS,
@@ -34,6 +34,7 @@ from monitor.chain import (
 )
 from monitor.journal import FILE_NAME, JournalError
 from monitor.rows import from_ms
+from thongsuot.verify_lines import reached, when, whole
 from thongsuot.verify_words import TEXTS
 
 RECORD_S: Final = 60.0  # between the moment a record names and its writing: the journal may be busy
@@ -73,6 +74,7 @@ class Account:
     lines: int = 0
     segments: int = 0
     deleted: int = 0
+    summaries: int = 0
     rows: int = 0
     results: int = 0
     first: str = ""
@@ -91,7 +93,7 @@ class Account:
 
     def as_json(self) -> dict[str, Any]:
         """Return it for machines; texts in English."""
-        names = ("site", "key", "lines", "segments", "deleted", "rows", "results", "first", "last", "head")
+        names = ("site", "key", "lines", "segments", "deleted", "summaries", "rows", "results", "first", "last", "head")
         lists = {"problems": self.problems, "notes": self.notes}
         return {
             "ok": not self.problems,
@@ -170,6 +172,8 @@ class _Examiner:
         for line, link in self.links.items():
             if link.is_segment:
                 self._segment(line, link)
+            elif link.is_summary:
+                self._summary(line, link)
         self._times()
         self._stamps()
         self._strangers()
@@ -211,7 +215,7 @@ class _Examiner:
         previous, expected = GENESIS, 1
         for line, data in enumerate(raw, 1):
             try:
-                link = _whole(parse_line(data.decode()))
+                link = whole(parse_line(data.decode()))
             except (ChainError, UnicodeDecodeError) as exc:
                 account.wrong("line-broken", line=line, why=str(exc))
                 previous, expected = hashlib.sha256(data + b"\n").hexdigest(), expected + 1
@@ -249,12 +253,21 @@ class _Examiner:
         account.rows += int(link.fields["rows"])
         account.results += int(link.fields["results"])
         before = self.sealed.get(str(link.fields["journal"]))
-        self.sealed[str(link.fields["journal"])] = (_when(str(link.fields["sealed"])), _reached(link))
+        self.sealed[str(link.fields["journal"])] = (when(str(link.fields["sealed"])), reached(link))
         if link.number in self.gone:
             account.deleted += 1
             if (self.folder / name).exists():
                 account.note("not-deleted", file=name)
             return
+        if not self._is_unchanged(line, link):
+            return
+        self._content(line, link, self.folder / name)
+        if before is not None:
+            self._records(line, link, *before)
+
+    def _is_unchanged(self, line: int, link: Link) -> bool:
+        """Whether a file is there, and is the one that its line names."""
+        account, name = self.account, str(link.fields["file"])
         if not Path(name).name.endswith(f"-{link.fields['sha256'][:12]}.parquet"):
             account.wrong("file-name", file=name, line=line)
         try:
@@ -262,18 +275,16 @@ class _Examiner:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError:
             account.wrong("file-missing", file=name, line=line)
-            return
+            return False
         if digest != link.fields["sha256"]:
             account.wrong("file-changed", file=name, line=line)
-            return
-        self._content(line, link, self.folder / name)
-        if before is not None:
-            self._records(line, link, *before)
+            return False
+        return True
 
     def _records(self, line: int, link: Link, sealed_at: datetime, through: Mapping[str, int]) -> None:
         """Find what people put on record and dated back: an earlier segment would have it, had it been there then."""
         tables = {"announcement": "announcements", "correction": "corrections"}
-        new = {k for k, table in tables.items() if _reached(link).get(table, 0) > through.get(table, 0)}
+        new = {k for k, table in tables.items() if reached(link).get(table, 0) > through.get(table, 0)}
         if not new:
             return
         with suppress(OSError):  # said of its content
@@ -282,15 +293,46 @@ class _Examiner:
                     at = from_ms(row["at_ms"]).isoformat(timespec="milliseconds")
                     self.account.wrong("record-dated-back", kind=kind, id=row["id"], at=at, line=line)
 
+    def _summary(self, line: int, link: Link) -> None:
+        """Examine what stands for deleted segments: the file, and that it sums up those that its line names."""
+        fields, account = link.fields, self.account
+        self.known.add(str(fields["file"]))
+        account.summaries += 1
+        by_number = {n.number: n for n in self.links.values() if n.is_segment}
+        for number, digest in fields["of"]:
+            meant = by_number.get(number)
+            if meant is None or meant.fields["sha256"] != digest or number >= link.number:
+                account.wrong("summary-wrong", line=line, number=number)
+        if not self._is_unchanged(line, link):
+            return
+        try:
+            found = summaries.look(self.folder / str(fields["file"]))
+        except OSError as exc:
+            account.wrong("content", file=fields["file"], line=line, why=str(exc))
+            return
+        if (found.rows, found.of) != (fields["rows"], fields["of"]):
+            account.wrong("content", file=fields["file"], line=line, why=f"{found}")
+
     def _deletions(self) -> None:
-        by_number = {link.number: link for link in self.links.values() if link.is_segment}
+        by_number = {link.number: link for link in self.links.values()}
+        bare = 0
         for line, link in self.links.items():
-            for entry in () if link.is_segment else link.fields["segments"]:
-                meant = by_number.get(entry["number"])
-                if meant is None or meant.fields["sha256"] != entry["sha256"] or meant.number >= link.number:
-                    self.account.wrong("deletion-wrong", line=line, number=entry["number"])
-                else:
-                    self.gone.add(entry["number"])
+            summary = by_number.get(link.fields.get("summary", 0))
+            summed = dict(summary.fields["of"]) if summary is not None and summary.is_summary else {}
+            if "summary" in link.fields and not (summed and link.fields["summary"] < link.number):
+                self.account.wrong("deletion-unsummed", line=line, number=link.fields["summary"])
+            for entry in link.deleted:
+                number, digest = entry["number"], entry["sha256"]
+                meant = by_number.get(number)
+                if meant is None or not meant.is_segment or meant.fields["sha256"] != digest or number >= link.number:
+                    self.account.wrong("deletion-wrong", line=line, number=number)
+                    continue
+                self.gone.add(number)
+                if summed and summed.get(number) != digest:
+                    self.account.wrong("deletion-unsummed", line=line, number=number)
+                bare += "summary" not in link.fields
+        if bare:
+            self.account.note("no-summary", count=bare)
 
     def _content(self, line: int, link: Link, file: Path) -> None:
         fields, account = link.fields, self.account
@@ -314,20 +356,20 @@ class _Examiner:
         holes: list[tuple[str, str]] = []
         for line, link in self.links.items():
             now = str(link.fields["sealed"])
-            if sealed_at and _when(now) < _when(sealed_at) - timedelta(seconds=SETTLE_S):
-                seconds = (_when(sealed_at) - _when(now)).total_seconds()
+            if sealed_at and when(now) < when(sealed_at) - timedelta(seconds=SETTLE_S):
+                seconds = (when(sealed_at) - when(now)).total_seconds()
                 account.wrong("clock-back", seconds=seconds, at=now, line=line)
             sealed_at = now
             if not link.is_segment:
                 continue
             hour = str(link.fields["hour"])
-            if until and _when(hour) < _when(until):
+            if until and when(hour) < when(until):
                 account.wrong("time-order", at=hour, line=line)
-            elif until and _when(hour) > _when(until):
+            elif until and when(hour) > when(until):
                 holes.append((until, hour))
-            if _when(now) < _when(hour) + HOUR and not link.fields["simulated"]:
+            if when(now) < when(hour) + HOUR and not link.fields["simulated"]:
                 account.wrong("time-order", at=hour, line=line)
-            until = (_when(hour) + HOUR).isoformat().replace("+00:00", "Z")
+            until = (when(hour) + HOUR).isoformat().replace("+00:00", "Z")
             account.first = min(account.first or link.fields["first"], link.fields["first"])
             account.last = max(account.last, link.fields["last"])
         for start, end in holes:
@@ -357,7 +399,7 @@ class _Examiner:
             count += 1
             stamped = at.isoformat().replace("+00:00", "Z")
             account.note("stamped", number=token.number, at=stamped)
-            if at < _when(link.fields["sealed"]) - STAMP_SETTLE and not link.fields.get("simulated"):
+            if at < when(link.fields["sealed"]) - STAMP_SETTLE and not link.fields.get("simulated"):
                 account.wrong("stamp-time", number=token.number, at=stamped, start=link.fields["sealed"])
         if count and self.roots is None:
             account.note("stamps-unproved", count=count)
@@ -405,52 +447,6 @@ class _Examiner:
             return []
 
 
-_FIELDS: Final[Mapping[str, Mapping[str, type]]] = {
-    "segment": {
-        "site": str, "file": str, "sha256": str, "rows": int, "results": int, "late": int, "first": str, "last": str,
-        "hour": str, "sealed": str, "simulated": bool, "until_ms": int, "journal": str, "previous": str, "key": str,
-    },
-    "deleted": {"site": str, "segments": list, "sealed": str, "previous": str, "key": str},
-}  # fmt: skip
-
-
-def _whole(link: Link) -> Link:
-    """Refuse a line without one of the members that everything else relies on.
-
-    Raises:
-        ChainError: it lacks one, or has it in another shape.
-    """
-    for name, kind in _FIELDS[link.fields["kind"]].items():
-        if not isinstance(link.fields.get(name), kind):
-            raise ChainError(f"no {name} in it")
-    for name in ("first", "last", "hour", "sealed"):
-        if name in link.fields:
-            _when(link.fields[name])
-    file = Path(str(link.fields.get("file", "x")))
-    if file.is_absolute() or ".." in file.parts:
-        raise ChainError(f"{file} leads out of the folder")
-    for entry in link.fields.get("segments", ()):
-        if not (isinstance(entry, dict) and isinstance(entry.get("number"), int) and "sha256" in entry):
-            raise ChainError("a deleted segment without number and sha256")
-    return link
-
-
-def _reached(link: Link) -> dict[str, int]:
-    """Return through which rows of each table a segment goes; nothing of what is no number."""
-    through = link.fields["through"]
-    return {k: v for k, v in through.items() if isinstance(v, int)} if isinstance(through, dict) else {}
-
-
-def _when(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise ChainError(f"{text!r} is no time") from exc
-    if moment.tzinfo is None:
-        raise ChainError(f"{text!r} is a time without a zone")
-    return moment
-
-
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in values.items() if k not in ("code", "message")}
 
@@ -467,9 +463,10 @@ def page(accounts: Sequence[Account], language: Language) -> str:
             first, last = (show_time(t, language) for t in (a.first, a.last))
             words = (
                 f"{a.segments} đoạn, {a.results} kết quả, từ {first} đến {last} (giờ Việt Nam);"
-                f" đã xoá theo hạn {a.deleted} đoạn"
+                f" đã xoá theo hạn {a.deleted} đoạn{f', còn {a.summaries} bản tóm tắt' if a.summaries else ''}"
                 if vi
                 else f"{a.segments} segments, {a.results} results, {first} to {last}; {a.deleted} deleted by age"
+                f"{f', {a.summaries} summaries kept' if a.summaries else ''}"
             )
             lines += [f"  {words}", f"  {'khoá' if vi else 'key'} {a.key}, {'đầu chuỗi' if vi else 'head'} {a.head}"]
         lines += [f"  · {f.text(language)}" for f in a.notes]

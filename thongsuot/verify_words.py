@@ -46,6 +46,18 @@ TEXTS: Final[Mapping[str, tuple[str, str]]] = {
         "dòng {line} ghi xoá đoạn {number}, nhưng đoạn ấy không có hoặc khác",
         "line {line} says that segment {number} was deleted, and there is none or another one",
     ),
+    "deletion-unsummed": (
+        "dòng {line} ghi xoá có bản tóm tắt, nhưng bản tóm tắt của đoạn {number} không có hoặc khác",
+        "line {line} deletes with a summary, and there is none of segment {number} or another one",
+    ),
+    "summary-wrong": (
+        "bản tóm tắt ở dòng {line} nêu đoạn {number}, nhưng đoạn ấy không có hoặc khác",
+        "the summary of line {line} names segment {number}, and there is none or another one",
+    ),
+    "no-summary": (
+        "{count} đoạn đã xoá theo hạn mà không có bản tóm tắt (do phiên bản cũ xoá)",
+        "{count} segments were deleted by age without a summary (by an older version)",
+    ),
     "not-deleted": ("{file} được ghi là đã xoá nhưng vẫn còn", "{file} is said to be deleted and is still there"),
     "clock-back": (
         "đồng hồ bị chỉnh lùi {seconds} giây trước {at} (dòng {line})",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import stat
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -204,35 +203,35 @@ def test_simulated_evidence_says_so_in_line_and_file(tmp_path: Path) -> None:
 # Keeping.
 
 
-def test_old_hours_go_whole_and_the_chain_says_so(tmp_path: Path) -> None:
-    write(tmp_path, hours_of(4))
-    first = seal_hours(tmp_path, 4 * HOUR)
-    keep = int((at(2 * HOUR) - at(0)) / timedelta(milliseconds=1)) + order(tmp_path, 0).closed_ms
-    (line,) = seal_hours(tmp_path, 4 * HOUR, keep_from_ms=keep)
-    assert line.fields["kind"] == "deleted"
-    assert [e["number"] for e in line.fields["segments"]] == [1, 2]
-    assert [(folder(tmp_path) / n.fields["file"]).exists() for n in first] == [False, False, True, True]
-    assert seal_hours(tmp_path, 4 * HOUR, keep_from_ms=keep) == []
-    known = everything_known(tmp_path, span(0, 4 * HOUR))
-    assert len(known["changes"]["mail.smtp"]) == 4  # type: ignore[index]  # what is small stays for ever
+def test_old_days_go_whole_and_the_chain_says_so(tmp_path: Path) -> None:
+    write(tmp_path, hours_of(9, every_s=600))
+    first = seal_hours(tmp_path, 9 * HOUR)
+    keep = order(tmp_path, 7 * HOUR).closed_ms  # 00:00 UTC
+    summary, line = seal_hours(tmp_path, 9 * HOUR, keep_from_ms=keep)
+    assert [summary.fields["kind"], line.fields["kind"]] == ["summary", "deleted"]
+    assert [e["number"] for e in line.fields["segments"]] == [1, 2, 3, 4, 5, 6, 7]
+    assert [(folder(tmp_path) / n.fields["file"]).exists() for n in first] == [False] * 7 + [True, True]
+    assert seal_hours(tmp_path, 9 * HOUR, keep_from_ms=keep) == []
+    known = everything_known(tmp_path, span(0, 9 * HOUR))
+    assert len(known["changes"]["mail.smtp"]) == 9  # type: ignore[index]  # what is small stays for ever
 
 
 def test_a_budget_deletes_the_oldest_but_never_the_last_day(tmp_path: Path) -> None:
     write(tmp_path, hours_of(27, every_s=600))
     seal_hours(tmp_path, 27 * HOUR)
-    (line,) = seal_hours(tmp_path, 27 * HOUR, budget_bytes=1)
+    _, line = seal_hours(tmp_path, 27 * HOUR, budget_bytes=1)
     assert line.fields["reason"] == "space"
     assert [e["number"] for e in line.fields["segments"]] == [1, 2, 3]
 
 
 def test_a_deletion_that_was_cut_off_is_finished(tmp_path: Path) -> None:
-    write(tmp_path, hours_of(2))
-    first = seal_hours(tmp_path, 2 * HOUR)[0]
+    write(tmp_path, hours_of(8, every_s=600))
+    first = seal_hours(tmp_path, 8 * HOUR)[0]
     kept = (folder(tmp_path) / first.fields["file"]).read_bytes()
-    keep = order(tmp_path, HOUR).closed_ms
-    seal_hours(tmp_path, 2 * HOUR, keep_from_ms=keep)
+    keep = order(tmp_path, 7 * HOUR).closed_ms
+    seal_hours(tmp_path, 8 * HOUR, keep_from_ms=keep)
     (folder(tmp_path) / first.fields["file"]).write_bytes(kept)
-    seal_hours(tmp_path, 2 * HOUR, keep_from_ms=keep)
+    seal_hours(tmp_path, 8 * HOUR, keep_from_ms=keep)
     assert not (folder(tmp_path) / first.fields["file"]).exists()
 
 

@@ -67,15 +67,15 @@ def test_a_sealer_killed_at_any_step_loses_nothing_and_seals_nothing_twice(tmp_p
 
 
 def test_a_deletion_killed_in_the_middle_is_finished_and_said_once(tmp_path: Path) -> None:
-    write(tmp_path, hours_of(HOURS))
-    seal_hours(tmp_path, HOURS * HOUR)
-    old = replace(order(tmp_path, HOURS * HOUR), keep_from_ms=order(tmp_path, 2 * HOUR).closed_ms)
-    for step in ("chained", "deleted"):
+    write(tmp_path, hours_of(8, every_s=600))
+    seal_hours(tmp_path, 8 * HOUR)
+    old = replace(order(tmp_path, 8 * HOUR), keep_from_ms=order(tmp_path, 7 * HOUR).closed_ms)
+    for step in ("written", "synced", "named", "chained", "deleted"):
         command = [sys.executable, "-c", KILLED_AT, orjson.dumps(asdict(old)).decode(), step]
         subprocess.run(command, check=False, capture_output=True)
-    seal_hours(tmp_path, HOURS * HOUR, keep_from_ms=old.keep_from_ms)
-    assert [n.fields["kind"] for n in chain(tmp_path)] == ["segment"] * HOURS + ["deleted"]
-    assert len(files(tmp_path)) == 1
+    seal_hours(tmp_path, 8 * HOUR, keep_from_ms=old.keep_from_ms)
+    assert [n.fields["kind"] for n in chain(tmp_path)] == ["segment"] * 8 + ["summary", "deleted"]
+    assert len(files(tmp_path)) == 2
     assert whole(tmp_path)
 
 

@@ -18,7 +18,7 @@ from config.plan import Language
 from monitor.chain import CHAIN_FILE, PRIVATE_KEY_FILE, PUBLIC_KEY_FILE, Link, make_line, parse_line
 from monitor.journal import FILE_NAME, Batch, to_ms
 from tests.monitor.builders import at
-from tests.monitor.sealing import HOUR, chain, folder, hours_of, order, seal_hours, write
+from tests.monitor.sealing import HOUR, chain, folder, hours_of, seal_hours, write
 from thongsuot import verify
 from thongsuot.cli import app
 from thongsuot.verify import Account
@@ -250,15 +250,6 @@ def test_hours_without_a_segment_are_told_and_do_not_break_the_whole(tmp_path: P
     assert [n.text(Language.VI) for n in account.notes] == [
         "không có đoạn nào từ 06/02/2027 01:00:00 đến 06/02/2027 03:00:00"
     ]
-
-
-def test_deletions_by_age_are_no_loss_and_unsaid_ones_are(state: Path) -> None:
-    seal_hours(state, SEGMENTS * HOUR, keep_from_ms=order(state, 2 * HOUR).closed_ms)
-    account = examine(state)
-    assert (account.problems, account.deleted, account.lines) == ([], 2, 5)
-    files_of_standing = [folder(state) / n.fields["file"] for n in chain(state) if n.is_segment][2:]
-    files_of_standing[0].unlink()
-    assert codes(state) == ["file-missing"]
 
 
 # A thousand random changes.
