@@ -10,9 +10,8 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, Final, cast
 
 from probes.base import Fault, IpFamily, Measurement, ProbeError
 from probes.handshake_bound import HANDSHAKE_BYTES
@@ -25,7 +24,18 @@ READS_AT_ONCE: Final = 2  # chosen: from a peer that is faster than we are; then
 class Wire:
     """A connection over a non-blocking socket. Owned by `open_wire`, which closes it."""
 
-    __slots__ = ("_incoming", "_loop", "_outgoing", "_sock", "_tls", "_unwaited")
+    __slots__ = (
+        "_asked",
+        "_incoming",
+        "_listens",
+        "_loop",
+        "_number",
+        "_outgoing",
+        "_readable",
+        "_sock",
+        "_tls",
+        "_unwaited",
+    )
 
     def __init__(self, sock: socket.socket) -> None:
         """Args: sock: connected and non-blocking."""
@@ -33,6 +43,10 @@ class Wire:
         self._loop = asyncio.get_running_loop()
         self._tls: ssl.SSLObject | None = None
         self._unwaited = 0  # reads since the last that had to wait
+        self._asked = False  # something was sent since the last read: no answer can be here yet
+        self._number = sock.fileno()  # by which the loop finds it fastest
+        self._listens = False  # the loop tells us when there is something to read
+        self._readable: asyncio.Future[None] | None = None  # who waits for that
         self._incoming: ssl.MemoryBIO
         self._outgoing: ssl.MemoryBIO
 
@@ -58,7 +72,7 @@ class Wire:
             return await self._receive()
         while True:
             try:
-                return self._tls.read(READ_BYTES)
+                return _through_buffer(self._decrypt)
             except ssl.SSLWantReadError:
                 await self._take_in()
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
@@ -120,41 +134,71 @@ class Wire:
             await self._send(data)
 
     async def _receive(self) -> bytes:
-        if self._unwaited >= READS_AT_ONCE:
+        if self._asked:
+            self._asked, self._unwaited = False, 0
+            await self._wait_readable()
+        elif self._unwaited >= READS_AT_ONCE:
             self._unwaited = 0
             await asyncio.sleep(0)
         while True:
             try:
-                data = self._sock.recv(READ_BYTES)
+                data = _through_buffer(self._fill)
             except (BlockingIOError, InterruptedError):
                 self._unwaited = 0
-                await self._ready(reading=True)
+                await self._wait_readable()
             else:
                 self._unwaited += 1
                 return data
 
-    async def _send(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            try:
-                rest = rest[self._sock.send(rest) :]
-            except (BlockingIOError, InterruptedError):
-                await self._ready(reading=False)
+    def _fill(self, buffer: bytearray) -> int:
+        return self._sock.recv_into(buffer)
 
-    async def _ready(self, *, reading: bool) -> None:
-        loop, sock = self._loop, self._sock
-        ready: asyncio.Future[None] = loop.create_future()
-        if reading:
-            loop.add_reader(sock, _wake, ready)
-        else:
-            loop.add_writer(sock, _wake, ready)
+    def _decrypt(self, buffer: bytearray) -> int:
+        assert self._tls is not None
+        return cast(int, self._tls.read(READ_BYTES, buffer))  # with a buffer it returns how much is in it
+
+    async def _send(self, data: bytes) -> None:
+        self._asked = True
+        sent = 0
+        while sent < len(data):
+            try:
+                sent += self._sock.send(memoryview(data)[sent:] if sent else data)
+            except (BlockingIOError, InterruptedError):
+                await self._wait_writable()
+
+    async def _wait_readable(self) -> None:
+        self._readable = self._loop.create_future()
+        if not self._listens:
+            self._listens = True
+            self._loop.add_reader(self._number, self._on_readable)
+        try:
+            await self._readable
+        finally:
+            self._readable = None
+
+    def _on_readable(self) -> None:
+        if self._readable is None:  # nobody waits: else the loop would call for as long as it lies there
+            self._hear_no_more()
+        elif not self._readable.done():
+            self._readable.set_result(None)
+
+    def _hear_no_more(self) -> None:
+        if self._listens:
+            self._listens = False
+            self._loop.remove_reader(self._number)
+
+    async def _wait_writable(self) -> None:
+        ready: asyncio.Future[None] = self._loop.create_future()
+        self._loop.add_writer(self._number, _wake, ready)
         try:
             await ready
         finally:
-            if reading:
-                loop.remove_reader(sock)
-            else:
-                loop.remove_writer(sock)
+            self._loop.remove_writer(self._number)
+
+    def close(self) -> None:
+        """Close the connection, without TLS's goodbye."""
+        self._hear_no_more()
+        self._sock.close()
 
 
 def _wake(ready: asyncio.Future[None]) -> None:
@@ -162,16 +206,37 @@ def _wake(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-@asynccontextmanager
-async def open_wire(m: Measurement, host: str, port: int, *, family: IpFamily = IpFamily.ANY) -> AsyncIterator[Wire]:
+# Buffers to read into, one for each thread that reads at this moment. With a new one for every read, malloc would tidy
+# up all of OpenSSL's small pieces each time.
+_spare: Final[list[bytearray]] = []
+
+
+def _through_buffer(fill: Callable[[bytearray], int]) -> bytes:
+    """Return what `fill` puts into a buffer."""
+    buffer = _spare.pop() if _spare else bytearray(READ_BYTES)
+    try:
+        return bytes(memoryview(buffer)[: fill(buffer)])
+    finally:
+        _spare.append(buffer)
+
+
+class open_wire:  # noqa: N801  used as a block, as contextlib's are, at a tenth of their cost
     """Connect, and close the connection at the end, also when cancelled.
 
     Raises:
         ProbeError: see `probes.net.connect`.
         OSError: see `probes.net.connect`.
     """
-    sock = await connect(m, host, port, family)
-    try:
-        yield Wire(sock)
-    finally:
-        sock.close()
+
+    __slots__ = ("_family", "_host", "_m", "_port", "_wire")
+
+    def __init__(self, m: Measurement, host: str, port: int, *, family: IpFamily = IpFamily.ANY) -> None:
+        """Args: m: where phases and the address go. host, port: where to. family: of address to use."""
+        self._m, self._host, self._port, self._family = m, host, port, family
+
+    async def __aenter__(self) -> Wire:
+        self._wire = Wire(await connect(self._m, self._host, self._port, self._family))
+        return self._wire
+
+    async def __aexit__(self, *_: object) -> None:
+        self._wire.close()
