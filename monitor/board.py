@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -103,6 +104,7 @@ class Board:
     clock: ClockState | None = None  # what the kernel says of the wall clock; None before it was asked
     clock_trouble: str = ""  # unkept: nobody keeps the clock in step; uncertain: it may be wrong by seconds
     lapses: dict[str, tuple[int, float]] = field(default_factory=dict)  # own_watch.Kind -> how often, seconds in all
+    work: Mapping[str, Announcement] = field(default_factory=dict)  # by service and check that is under it
     version: int = 0  # grows with every change; what server-sent events wait for
 
     def __post_init__(self) -> None:
@@ -110,6 +112,17 @@ class Board:
             self.checks.setdefault(target.id, CheckView(target))
         for service in self.plan.services:
             self.services.setdefault(service.id, ServiceView(service))
+
+    def show_work(self, under_way: Mapping[str, Announcement]) -> bool:
+        """Mark which services and checks are under announced work; return whether that changed."""
+        if under_way == self.work:
+            return False
+        self.work = under_way
+        for service, view in self.services.items():
+            view.work = under_way.get(service)
+        for check, shown in self.checks.items():
+            shown.work = under_way.get(check)
+        return True
 
     def coverage(self, check: str) -> float | None:
         """Share of the last slots of a check (up to 60) that were observed; None before the first."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
 from config.plan import Plan
-from monitor.announced import Announcement
 from monitor.board import Board
 from monitor.duty import DutyBook
 from monitor.journal import Batch, Journal, JournalBusyError, Recovered
@@ -81,7 +80,6 @@ class Pipeline:
         self._duty = DutyBook(plan, {}, 1)
         self._suspicions = Suspicions(plan)
         self._services_shown: dict[str, State] = {}
-        self._worked_on: Mapping[str, Announcement] = {}  # services and checks under announced work, as shown
         self._held: set[str] = set()  # checks whose DOWN waits for what the references say
         self._taken_back: set[str] = set()  # services that were believed down through a fault of ours
         self._dirty: set[str] = set()  # checks whose shown state may have changed
@@ -465,18 +463,6 @@ class Pipeline:
                 seen = result.observed and not (track.gap and result.reading.fault)
                 track.show_result(view, result, seen=seen)
 
-    def _show_work(self, now: datetime) -> bool:
-        """Mark on the board who is under announced work; return whether that changed."""
-        if self.book.idle and not self._worked_on:
-            return False
-        found = self.book.under_way(self._scene.measured, now)
-        for service, view in self._board.services.items():
-            view.work = found.get(service)
-        for check, shown in self._board.checks.items():
-            shown.work = found.get(check)
-        changed, self._worked_on = found != self._worked_on, found
-        return changed
-
     def _show_board(self, batch: Batch, now: datetime) -> None:
         board, changed = self._board, bool(batch.incidents or batch.changes or batch.gaps or batch.gaps_closed)
         for check in self._dirty:
@@ -494,7 +480,7 @@ class Pipeline:
             view.detail = self._scene.reason(name)
             view.incident = open_now[name].id if name in open_now else None
         self._unshown.clear()
-        changed |= self._show_work(now)
+        changed |= board.show_work(self.book.under_way(self._scene.measured, now))
         fault = next(iter(self._scene.own_faults().values()), None)
         board.own_fault, board.own_fault_since = (fault.kind, fault.since) if fault else ("", None)
         if changed:
