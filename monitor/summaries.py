@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from monitor import answers, segments
 from monitor.asked import Answers, Bins
+from monitor.congestion_record import Timed
 from monitor.judge.bins import OUTAGE_RUN
 from monitor.packets import packets_in
 from monitor.segments import METADATA_KEY, plain
@@ -198,19 +199,27 @@ def _faults(table: pa.Table) -> dict[Key, dict[str, int]]:
 
 
 def _packets(table: pa.Table) -> dict[Key, dict[str, Any]]:
-    """Say of each bin what its packets that time the network were, as the judge of congestion counts them."""
-    found: dict[Key, dict[str, Any]] = {}
-    for way, timed in packets_in(table).items():
-        rtts = timed.rtt_s
-        silent = _silent(rtts)
-        start, width = 0, BIN_MS / 1000
-        while start < len(rtts):
-            begins = math.floor(timed.at[start] / width)
-            end = bisect_left(timed.at, (begins + 1) * width, start)
-            came = sorted(r for r in rtts[start:end] if r < math.inf)
-            mute = sum(silent[start:end]) if silent else 0
-            found[way, begins * BIN_MS] = _of_packets(end - start, mute, came)
-            start = end
+    by_way = packets_in(table).items()
+    return {(way, start): row for way, timed in by_way for start, row in packet_bins(timed).items()}
+
+
+def packet_bins(timed: Timed) -> dict[int, dict[str, Any]]:
+    """Say of each bin what its packets that time the network were, as the judge of congestion counts them.
+
+    Returns:
+        What a row of the bin has of them, by the bin's start in milliseconds.
+    """
+    found: dict[int, dict[str, Any]] = {}
+    rtts = timed.rtt_s
+    silent = _silent(rtts)
+    start, width = 0, BIN_MS / 1000
+    while start < len(rtts):
+        begins = math.floor(timed.at[start] / width)
+        end = bisect_left(timed.at, (begins + 1) * width, start)
+        came = sorted(r for r in rtts[start:end] if r < math.inf)
+        mute = sum(silent[start:end]) if silent else 0
+        found[begins * BIN_MS] = _of_packets(end - start, mute, came)
+        start = end
     return found
 
 

@@ -38,7 +38,7 @@ def read(file: Path, asked: Asked) -> Said:
         judged = set(asked.judged)
         bins = [r for r in rows if r["kind"] == BIN and r["packets_sent"] and r["subject"] in judged]
         for number, (start, end) in asked.hours.items():
-            said.packets[number] = _packets([r for r in bins if start <= r["time"] < end])
+            said.packets[number] = packets_of([r for r in bins if start <= r["time"] < end])
     return said
 
 
@@ -112,7 +112,12 @@ def _drawn(places: Sequence[int], values: Sequence[float]) -> list[float]:
 # Packets.
 
 
-def _packets(rows: Sequence[Mapping[str, Any]]) -> dict[str, Timed]:
+def packets_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, Timed]:
+    """Return packets that stand for those of some bins, by check, in order of time.
+
+    Args:
+        rows: with `subject`, `time` in milliseconds, and what `monitor.summaries.packet_bins` says of a bin.
+    """
     found: dict[str, list[tuple[float, float]]] = {}
     mute_until: dict[str, int] = {}
     for row in sorted(rows, key=lambda r: (r["subject"], r["time"])):

@@ -11,11 +11,16 @@ from typing import Any
 import duckdb
 import pytest
 
-from monitor import retention, summaries
+from monitor import retention, summaries, summed
 from monitor.chain import Link
+from monitor.congestion_past import Judged, Judging
+from monitor.congestion_record import Timed
 from monitor.history import open_history
 from monitor.journal import to_ms
+from monitor.judge.limit import Packet
 from tests.monitor.builders import SITE, at, span
+from tests.monitor.rtts import T0 as RTT_T0
+from tests.monitor.rtts import lay, losing, path, queue, shift
 from tests.monitor.sealing import HOUR, chain, everything_known, folder, hours_of, order, seal_hours, write
 
 DAY_END = 7 * HOUR  # T0 is midnight in Việt Nam, 17:00 UTC: the files of a day end at 00:00 UTC
@@ -200,3 +205,56 @@ def test_a_deletion_cut_off_at_any_step_is_finished_and_leaves_one_summary(seale
     assert counts(everything_known(sealed, period)) == was
     assert len(list(folder(sealed).rglob("*.parquet"))) == HOURS - 7 + 1
     assert not list(folder(sealed).rglob("*.part"))
+
+
+# Congestion, judged again from what a summary has of the packets.
+
+LONG = 30  # hours of a record, of which the last are told of
+
+
+def again(record: list[Packet]) -> Timed:
+    """The packets of a path as a summary gives them back."""
+    rows = [{"subject": "a", "time": at, **row} for at, row in summaries.packet_bins(Timed.of(record)).items()]
+    return summed.packets_of(rows)["a"]
+
+
+def judged(packets: Timed) -> Judged:
+    judging = Judging({"a": []}, span(0, LONG * HOUR))
+    judging.hear({"a": packets})
+    return judging.finish()["a"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        pytest.param([], id="nothing"),
+        pytest.param([(queue(20), 9, 40)], id="a queue"),
+        pytest.param([(queue(60), 12.03, 90), (losing(0.1), 20, 60)], id="a queue and loss"),
+        pytest.param([(shift(25), 20, 600)], id="another route"),
+    ],
+)
+def test_the_judge_says_the_same_of_a_summary_within_a_bin_of_time(event: list[tuple[Any, float, float]]) -> None:
+    record = path(LONG)
+    for what, hour, minutes in event:
+        record = lay(record, hour, minutes, what)
+    raw, kept = judged(Timed.of(record)), judged(again(record))
+    assert [(e.cause, e.by_loss) for e in kept.episodes] == [(e.cause, e.by_loss) for e in raw.episodes]
+    for a, b in zip(kept.episodes, raw.episodes, strict=True):
+        assert abs(a.start - b.start) <= 600
+        assert abs(a.end - b.end) <= 900
+        assert abs(a.peak_s - b.peak_s) <= 0.003
+    assert abs(kept.floor_s - raw.floor_s) <= 0.0002
+    assert (kept.limit is None) == (raw.limit is None)
+
+
+def test_each_bin_comes_back_with_its_counts_least_middle_and_95_percent() -> None:
+    record = lay(lay(path(3), 1, 30, losing(0.3)), 2, 12, losing(1.0))
+    was, now = summaries.packet_bins(Timed.of(record)), summaries.packet_bins(again(record))
+    assert now == was
+
+
+def test_an_outage_over_the_border_of_bins_stays_an_outage() -> None:
+    record = [Packet(p.at, None if 1780 <= p.at - RTT_T0 < 1815 else p.rtt_s) for p in path(1, every_s=5.0)]
+    was = summaries.packet_bins(Timed.of(record))
+    assert sum(b["packets_silent"] for b in was.values()) == 7
+    assert summaries.packet_bins(again(record)) == was
