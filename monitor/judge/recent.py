@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from monitor.judge.bins import Bin
 from monitor.judge.floor import DIGITS, Floor
 
+_WIDTH: Final = 8  # numbers of a bin, in the order of Kept
+_END: Final = 1
+_SENT: Final = 2
+_LOST: Final = 3
 
-@dataclass(slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """What is remembered of a bin of the last hour."""
 
@@ -26,22 +32,38 @@ class Kept:
 
 
 class Recent:
-    """A bounded look back, oldest first."""
+    """A bounded look back, oldest first. Rows of plain numbers take a quarter of objects."""
 
-    __slots__ = ("_length", "bins")
+    __slots__ = ("_most", "_rows")
 
     def __init__(self, length: int) -> None:
         """Args: length: how many bins are remembered."""
-        self._length = length
-        self.bins: list[Kept] = []  # an empty deque alone takes more than twelve of them
+        self._most = length * _WIDTH
+        self._rows = array("d")
 
-    def see(self, found: Bin, queue_s: float) -> Kept:
+    @property
+    def bins(self) -> list[Kept]:
+        """All that are remembered."""
+        return [self._kept(at) for at in range(0, len(self._rows), _WIDTH)]
+
+    @property
+    def last(self) -> Kept | None:
+        """The newest; None before the first."""
+        return self._kept(len(self._rows) - _WIDTH) if self._rows else None
+
+    def _kept(self, at: int) -> Kept:
+        start, end, sent, lost, *rest = self._rows[at : at + _WIDTH]
+        return Kept(start, end, int(sent), int(lost), *rest)
+
+    def see(self, found: Bin, queue_s: float) -> None:
         """Remember a bin and how far its minimum lay above the floor."""
         sent, queue_s = found.sent - found.silent, round(queue_s, DIGITS)
-        kept = Kept(found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s, found.p95_s)
-        self.bins.append(kept)
-        del self.bins[: -self._length]
-        return kept
+        row = (found.start, found.end, sent, found.lost, found.least_s, queue_s, found.median_s, found.p95_s)
+        self._remember(row)
+
+    def _remember(self, row: Sequence[float]) -> None:
+        self._rows.extend(row)
+        del self._rows[: -self._most]
 
     def usable(self, since: float) -> list[Kept]:
         """Return the usable bins that lie whole after a moment."""
@@ -72,15 +94,16 @@ class Recent:
 
     def loss_window(self, packets: int, seconds: float) -> tuple[int, int, float]:
         """Return packets sent and lost, and since when, over the shortest window of so many packets and seconds."""
-        sent = lost = 0
+        rows = self._rows
+        sent = lost = 0.0
         start = 0.0
-        for kept in reversed(self.bins):
-            sent += kept.sent
-            lost += kept.lost
-            start = kept.start
-            if sent >= packets and self.bins[-1].end - start >= seconds:
+        for at in range(len(rows) - _WIDTH, -1, -_WIDTH):
+            start = rows[at]
+            sent += rows[at + _SENT]
+            lost += rows[at + _LOST]
+            if sent >= packets and rows[_END - _WIDTH] - start >= seconds:
                 break
-        return sent, lost, start
+        return int(sent), int(lost), start
 
     def state(self) -> list[list[float | None]]:
         """Return all that is remembered, as JSON can hold it."""
@@ -90,6 +113,6 @@ class Recent:
     def restore(self, state: Iterable[Iterable[Any]]) -> None:
         """Go on from what `state` returned."""
         for row in state:
-            values: list[Any] = [math.nan if v is None else v for v in row]
-            self.bins.append(Kept(*values))
-        del self.bins[: -self._length]
+            values: list[float] = [math.nan if v is None else v for v in row]
+            # One of an older program knew less of a bin.
+            self._remember([*values, *[math.nan] * (_WIDTH - len(values))])
