@@ -114,7 +114,7 @@ class Judge:
 
     def standing(self) -> Standing | None:
         """Say how the path stands after its last bin; None while learning or not observed."""
-        last = self._recent.bins[-1] if self._recent.bins else None
+        last = self._recent.last
         if self.learning or last is None or math.isnan(last.queue_s):
             return None
         sent, lost, _ = self._loss_window()
@@ -161,7 +161,7 @@ class Judge:
     @property
     def last_bin(self) -> Kept | None:
         """The last bin that was judged, its queue NaN when it was not observed; None while learning."""
-        return self._recent.bins[-1] if self._recent.bins else None
+        return self._recent.last
 
     def _has_stood(self, run: Run, until: float) -> bool:
         return run.count >= self._row and until - run.since >= self.settings.stand_s
