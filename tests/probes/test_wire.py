@@ -54,3 +54,20 @@ async def test_waiting_ends_when_the_run_is_cancelled_and_listens_no_more() -> N
             async with asyncio.timeout(0.02):
                 await wire.read_some()
         await wire.write(b"still open")
+
+
+async def test_what_comes_while_nobody_waits_keeps_no_loop_busy() -> None:
+    async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"first")
+        await reader.read(1)
+        writer.write(b"second")
+
+    async with byte_server(handler) as (host, port), open_wire(Measurement(timeout_s=5), host, port) as wire:
+        await wire.write(b"a")
+        assert await wire.read_some() == b"first"
+        await wire.write(b"b")
+        await asyncio.sleep(0.02)
+        assert not asyncio.get_running_loop().remove_reader(wire._number)
+        assert await wire.read_some() == b"second"
+        assert await wire.read_some() == b""
