@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +19,8 @@ from probes.own_clock import ClockState
 
 LATENESS_BUCKETS_S = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 RTT_BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+SLOTS_KEPT = 60
+_ALL_SEEN = (1 << SLOTS_KEPT) - 1
 CLOSED_INCIDENTS_KEPT = 100  # chosen: a page of history; the journal keeps them all
 
 
@@ -38,6 +40,36 @@ class Histogram:
         """Count one observation."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.total += value
+
+
+class Seen:
+    """The last 60 slots, each observed or not: one bit each, for a deque takes 700 bytes a check."""
+
+    __slots__ = ("_bits", "_count")
+
+    def __init__(self) -> None:
+        self._bits = 0
+        self._count = 0
+
+    def append(self, observed: bool) -> None:
+        """Add the newest."""
+        self._bits = (self._bits << 1 | observed) & _ALL_SEEN
+        if self._count < SLOTS_KEPT:
+            self._count += 1
+
+    def extend(self, observed: Iterable[bool]) -> None:
+        """Add several, the newest last."""
+        for one in observed:
+            self.append(one)
+
+    def __iter__(self) -> Iterator[bool]:
+        """Give them, oldest first."""
+        return (bool(self._bits >> place & 1) for place in reversed(range(self._count)))
+
+    @property
+    def share(self) -> float | None:
+        """Share of them that were observed; None before the first."""
+        return self._bits.bit_count() / self._count if self._count else None
 
 
 @dataclass(slots=True)
@@ -61,7 +93,7 @@ class CheckView:
     sent: int = 0  # echoes sent and lost, for checks that count packets
     lost: int = 0
     slots: dict[SlotEnd, int] = field(default_factory=lambda: dict.fromkeys(SlotEnd, 0))
-    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=60))  # observed or not, last slots
+    recent: Seen = field(default_factory=Seen)  # observed or not, last slots
 
 
 @dataclass(slots=True)
@@ -126,5 +158,4 @@ class Board:
 
     def coverage(self, check: str) -> float | None:
         """Share of the last slots of a check (up to 60) that were observed; None before the first."""
-        recent = self.checks[check].recent
-        return sum(recent) / len(recent) if recent else None
+        return self.checks[check].recent.share
