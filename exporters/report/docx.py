@@ -7,7 +7,8 @@ which every office in Việt Nam has. The same document gives the same bytes: no
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from functools import singledispatchmethod
 from typing import Any, Final
 
@@ -212,12 +213,7 @@ class _Writer:
         _repeat(table.rows[0])
         for cell, column in zip(table.rows[0].cells, block.columns, strict=True):
             _fill(cell, column.title, "centre", bold=True)
-        for values in block.rows:
-            row = table.add_row()
-            _whole(row)
-            for cell, column, value in zip(row.cells, block.columns, values, strict=True):
-                _fill(cell, value, _side(column), bold=False)
-        _fix_widths(table, tuple(Length(int(TEXT_WIDTH * c.width / total)) for c in block.columns))
+        _add_rows(table, block)
         gap = self._doc.add_paragraph()
         _tight(gap, "left")
         _run(gap, "", 6)
@@ -406,6 +402,38 @@ def _fill(cell: _Cell, text: str, align: str, *, bold: bool) -> None:
         _tight(paragraph, align)
         paragraph.paragraph_format.space_before = paragraph.paragraph_format.space_after = Pt(1)
         _run(paragraph, line, CELL, bold=bold)
+
+
+def _add_rows(table: Any, block: Table) -> None:
+    """Add the rows of a table: copies of one, with other texts, for a report has thousands of cells."""
+    pattern: Any = None
+    for values in block.rows:
+        if pattern is None or any(_is_built(value) for value in values):
+            row = _add_row(table, block, values)
+            if not any(map(_is_built, values)) and all(values):
+                pattern = row._tr
+            continue
+        copied = deepcopy(pattern)
+        for text, value in zip(list(copied.iter(qn("w:t"))), values, strict=True):
+            text.text = value
+            if not value:
+                text.getparent().remove(text)
+        table._tbl.append(copied)
+
+
+def _is_built(text: str) -> bool:
+    """Whether a text is more than one run of letters: lines, tabs, or spaces at its ends."""
+    return text != text.strip() or not text.isprintable()
+
+
+def _add_row(table: Any, block: Table, values: Sequence[str]) -> Any:
+    row = table.add_row()
+    _whole(row)
+    for cell, column, value in zip(row.cells, block.columns, values, strict=True):
+        _fill(cell, value, _side(column), bold=False)
+    for cell, column in zip(row.cells, table.columns, strict=True):
+        cell.width = column.width
+    return row
 
 
 def _repeat(row: Any) -> None:
