@@ -19,7 +19,7 @@ from probes.base import Fault, Measurement, ProbeError, utc_now
 from probes.certificates import Certificate, earliest_end, read_certificate
 
 FULL_EVERY_S: Final = 3600.0  # a certificate that was exchanged is noticed within that; RFC 8446 allows seven days
-CHECKS_KEPT: Final = 2048  # chosen: a session holds some 10 kB; whoever comes after shakes hands in full
+CHECKS_KEPT: Final = 2048  # chosen: a session holds some 12 kB; whoever comes after shakes hands in full
 PLACES_KEPT: Final = 8  # of one check: addresses of its name, and hosts it is redirected to
 
 
