@@ -144,6 +144,17 @@ def _joined(cause: str, spans: Sequence[tuple[datetime, datetime, str]]) -> list
     return [Blind(start, end, cause, len(names)) for start, end, names in groups]
 
 
+def summed_words(figures: Figures) -> str:
+    """Say, with a space before it, which part of the period is told from summaries; nothing where it is none."""
+    if not figures.summed:
+        return ""
+    spans = words.listed(words.span(w, figures.plan.site.timezone) for w in figures.summed)
+    return (
+        f" Số liệu gốc {spans} đã xoá theo hạn lưu; phần này lấy từ bản tóm tắt đã ký: độ khả dụng, gián đoạn và số "
+        "lượt đo không đổi, thời gian đáp ứng sai không quá 1%, biểu đồ chi tiết đến 5 phút."
+    )
+
+
 def resolution_words(figures: Figures) -> str:
     """Return the span of intervals between two looks at a service, for the notes."""
     slow = [slowest_s(s, figures.period) for s in figures.plan.services]

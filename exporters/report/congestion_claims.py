@@ -90,7 +90,7 @@ def blocks(figures: Figures, numbers: Numbering) -> list[Block]:
         _claim(figures, assessed, found),
         *_why_not(figures, assessed, found),
         _paths_table(figures, assessed, numbers),
-        _note(assessed),
+        _note(figures, assessed),
         *_episodes(figures, assessed, numbers),
         *_seen(figures),
     ]
@@ -258,15 +258,24 @@ def _limit(limit: DetectionLimit | None) -> str:
     return f"{least}\n({limit.trials}/{limit.trials} phép thử)"
 
 
-def _note(assessed: CongestionFigures) -> Paragraph:
+def _note(figures: Figures, assessed: CongestionFigures) -> Paragraph:
     expected = max((p.expected for p in assessed.paths.values()), default=0)
     return Paragraph(
         f"Mỗi đường đo có {words.count(expected)} khoảng 5 phút. Hàng đợi: độ trễ của gói nhanh nhất trong khoảng so "
         "với mức nền học từ những giờ vắng của chính đường đo; 6 giờ số liệu đầu tiên dùng để học, chưa đánh giá. Độ "
         "phủ: phần thời gian đánh giá được. Giới hạn phát hiện: hàng đợi nhỏ nhất được tìm thấy trong mọi phép thử "
         "khi cộng vào số liệu đo của chính đường đo ở những giờ không nghẽn; hàng đợi nhỏ hơn hoặc ngắn hơn có thể "
-        "không được ghi nhận.",
+        f"không được ghi nhận.{_blurred(figures)}",
         Style.NOTE,
+    )
+
+
+def _blurred(figures: Figures) -> str:
+    if not figures.summed:
+        return ""
+    return (
+        " Nơi số liệu gốc đã xoá theo hạn lưu, việc đánh giá dựa trên bản tóm tắt từng 5 phút; giới hạn phát hiện vì "
+        "thế dài thêm 10 phút."
     )
 
 

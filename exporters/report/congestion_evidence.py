@@ -60,7 +60,10 @@ def look(
         found = alone.finish()
     if all(math.isnan(p.floor_s) for p in found.values()):
         return survey, None
-    return survey, CongestionFigures({name: _path(name, path, period) for name, path in found.items()})
+    summed = history.summed(congestion_past.with_learning(period))
+    # Of what stood only in a part of a bin a summary has no trace: so much longer must a queue be to be found.
+    blurred = 2 * DEFAULT.bin_s / 60 if summed else 0.0
+    return survey, CongestionFigures({name: _path(name, path, period, blurred) for name, path in found.items()})
 
 
 def assess(plan: Plan, history: History, period: Window) -> CongestionFigures | None:
@@ -68,9 +71,9 @@ def assess(plan: Plan, history: History, period: Window) -> CongestionFigures | 
     return look(plan, history, period)[1]
 
 
-def _path(check: str, path: Judged, period: Window) -> PathCongestion:
+def _path(check: str, path: Judged, period: Window, blurred: float) -> PathCongestion:
     found = path.limit
-    limit = DetectionLimit(_ms(found.queue_s), found.minutes, found.trials) if found else None
+    limit = DetectionLimit(_ms(found.queue_s), found.minutes + blurred, found.trials) if found else None
     start, end = period.start.timestamp(), period.end.timestamp()
     bins = path.bins
     shown = [i for i in range(0, len(bins), 3) if bins[i] < end and bins[i + 1] > start]

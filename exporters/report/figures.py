@@ -74,6 +74,7 @@ class Figures:
     adjusted: Mapping[str, Line] = field(default_factory=dict)  # services and checks that an approved one changes
     work: Sequence[Announcement] = ()  # announced work that took time of the period
     traces: Sequence[RouteTrace] = ()  # the ways to what failed, traced within the period
+    summed: Sequence[Window] = ()  # spans whose raw results are gone, and of which summaries tell
 
     def rounds(self, service: ServicePlan, window: Window | None = None) -> int:
         """Return how often a service was looked at: the fewest results that any of its checks has.
@@ -130,6 +131,7 @@ def gather(plan: Plan, history: History, period: Window, title: str, seen: Seen 
         adjusted=_adjusted(plan, checks, services, corrections, period),
         work=work,
         traces=history.traces(period),
+        summed=history.summed(period),
     )
 
 
@@ -213,6 +215,9 @@ def as_json(figures: Figures) -> dict[str, Any]:
         "to": iso_time(period.end, zone),
         "seconds": round((period.end - period.start).total_seconds(), SECOND_DIGITS),
         "configuration": figures.plan.digest,
+        "summed": [
+            {"from": iso_time(w.start, zone), "to": iso_time(w.end, zone)} for w in figures.summed
+        ],  # of which only summaries are left
         "services": [_service_json(figures, s) for s in figures.plan.services],
         "references": [_check_json(figures, t) for t in figures.plan.references],
         "incidents": [_incident_json(figures, i) for i in figures.incidents],

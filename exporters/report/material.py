@@ -20,6 +20,7 @@ Series = Mapping[str, Sequence[Point]]
 _STEPS: Final = tuple(timedelta(minutes=m) for m in (1, 5, 10, 15, 30, 60, 180, 360, 1440))
 _BINS: Final = 350  # more would be finer than a page prints
 AROUND_PEAK: Final = timedelta(hours=2)
+SUMMED_STEP: Final = timedelta(minutes=5)  # the bins of a summary: `monitor.summaries`
 CURVES: Final = 6  # panels of a chart
 
 
@@ -73,10 +74,10 @@ def collect(
         event: the event that it is.
         services: whose response is drawn besides those of `charted`.
     """
-    step = step_for(period)
+    step = _step(history, period, _BINS)
     peaks = peaks_of(plan, period)
     around = [_around(peak, period) for peak in peaks]
-    charts = [(period, step), *((window, step_for(window, 180)) for window in around)]
+    charts = [(period, step), *((window, _step(history, window, 180)) for window in around)]
     drawn = {main_check(s).id for s in (*charted(plan), *services)}
     survey, congestion = look(plan, history, period, Wish(charts=charts, charted=drawn))
     zooms = [
@@ -86,6 +87,12 @@ def collect(
     figures = gather(plan, history, period, title, (survey, congestion))
     names = {s.id: s.name for s in plan.services} | {REFERENCES: "Mốc tham chiếu"}
     return Material(figures, step, survey.charts[0], tuple(zooms), event, names=names)
+
+
+def _step(history: History, window: Window, bins: int) -> timedelta:
+    """Return the width of a chart's bins; no finer than the summaries that the past may have left."""
+    step = step_for(window, bins)
+    return max(step, SUMMED_STEP) if history.summed(window) else step
 
 
 def _around(peak: Peak, period: Window) -> Window:

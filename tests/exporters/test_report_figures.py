@@ -126,6 +126,7 @@ def test_the_head_says_whose_figures_of_which_period_by_which_configuration(figu
         "to": "2027-02-06T01:00:00.000+07:00",
         "seconds": 3600.0,
         "configuration": "d" * 64,
+        "summed": [],
         "maintenance": [],
         "corrections": [],
         "corrections_until": None,
