@@ -331,7 +331,7 @@ class _Writer:
     def _evidence_line(self, e: Evidence) -> tuple[str, str]:
         kind = f" [{one_line(e.kind)}]" if e.kind else ""
         state = text.state_word(e.state, self.lang)
-        why = reason_words(e.detail, self.lang) or text.fault_phrase(e.fault, self.lang, e.state)
+        why = reason_words(e.detail, self.lang, self.tz) or text.fault_phrase(e.fault, self.lang, e.state)
         when = text.local_clock(e.at, self.tz)
         if e.at.astimezone(self.tz).date() != self.n.at.astimezone(self.tz).date():
             when = text.local_time(e.at, self.tz)

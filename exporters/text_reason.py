@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, tzinfo
 from typing import Final
 
 from config.plan import Language
 from exporters.text import Words, number_words, pick
+from exporters.text_detail import detail_words
 
 _SCATTERED: Final = re.compile(r"^scattered failures: ([\d.]+) % of (\d+) rounds failed in (\d+) h")
 
@@ -22,8 +24,11 @@ _PHASES: Final[dict[str, Words]] = {
 }
 
 
-def reason_words(detail: str, lang: Language = Language.VI) -> str:
-    """Return what a recorded reason says, as a short clause; empty for one of no known form."""
+def reason_words(detail: str, lang: Language = Language.VI, zone: tzinfo = UTC) -> str:
+    """Return what a recorded reason says, as a short clause; empty for one of no known form.
+
+    What probes write is English already: their words are put into Vietnamese alone.
+    """
     found = _SCATTERED.match(detail)
     if found:
         share, rounds, hours = number_words(float(found[1]), 1, lang), found[2], found[3]
@@ -43,4 +48,4 @@ def reason_words(detail: str, lang: Language = Language.VI) -> str:
         what = pick(_PHASES.get(found[3] or "", ("trả lời chậm", "slow answer")), lang)
         took, allowed = (number_words(int(ms) / 1000, 1, lang) for ms in (found[1], found[2]))
         return pick((f"{what}: {took} giây, cho phép {allowed} giây", f"{what}: {took} s, allowed {allowed} s"), lang)
-    return ""
+    return detail_words(detail, zone) if lang is Language.VI else ""

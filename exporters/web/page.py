@@ -14,6 +14,7 @@ from typing import Final
 from config.plan import Language
 from exporters import text, text_route
 from exporters.text_page import label
+from exporters.text_reason import reason_words
 from exporters.web import status
 from exporters.web.markup import Html, document, join, tag
 from monitor.announced import Announcement
@@ -224,7 +225,7 @@ class _Page:
             return (gap or self.say("waiting"),)
         fault = reading.fault.value if reading and reading.fault else ""
         detail = check.detail or (reading.detail if reading else "")
-        phrase = text.fault_phrase(fault, self.lang, check.state)
+        phrase = reason_words(detail, self.lang, self.tz) or text.fault_phrase(fault, self.lang, check.state)
         return (phrase, tag("span", detail, class_="tech")) if detail else (phrase,)
 
     def checks(self, view: ServiceView) -> Html:

@@ -16,7 +16,12 @@ def test_scattered_failures_are_said_as_the_judge_records_them() -> None:
 
 
 def test_a_reason_of_no_known_form_has_no_words() -> None:
-    assert reason_words("status 503, expected 200") == ""
+    assert reason_words("something new") == ""
+    assert reason_words("status 503, expected 200", Language.EN) == ""
+
+
+def test_what_a_probe_records_is_put_into_vietnamese() -> None:
+    assert reason_words("status 404, expected 200") == "máy chủ web trả mã 404 (không có trang), mã đúng là 200"
 
 
 def test_a_full_interface_and_a_slow_server_are_said_as_they_are_recorded() -> None:

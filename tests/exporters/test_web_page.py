@@ -90,7 +90,7 @@ def test_what_is_broken_stands_first_with_since_how_long_and_why() -> None:
     assert "2 ✕ gián đoạn" in seen.text
     assert "từ 06/02/2027 00:00:00 · đã 10 phút" in seen.text
     assert "Máy chủ lõi : không trả lời trong thời hạn 3 of 3 echoes lost" in seen.text
-    assert "Thư trên web : có trả lời nhưng nội dung không đúng status 503, expected 200" in seen.text
+    assert "Thư trên web : máy chủ web trả mã 503 (quá tải hoặc đang bảo trì), mã đúng là 200 status 503" in seen.text
 
 
 def test_a_consequence_names_its_cause_and_is_told_with_it() -> None:
