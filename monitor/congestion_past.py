@@ -8,19 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Final
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final, Protocol
 
-from config.plan import Plan, Target, Window
 from monitor.congestion_record import LEARN_S, TRIALS_LEAST, Path, Timed
 from monitor.judge.episode import Episode
 from monitor.judge.limit import Limit
+
+if TYPE_CHECKING:  # a plan knows every probe: processes that only judge begin without
+    from config.plan import Plan, Target, Window
 
 LEARN: Final = timedelta(seconds=LEARN_S)
 
 
 def with_learning(period: Window) -> Window:
     """Return a period with the time before it that the floor is learned from."""
+    from config.plan import Window
+
     return Window(period.start - LEARN, period.end)
 
 
@@ -42,10 +46,22 @@ class Judged:
     threshold_s: float
 
 
+class Span(Protocol):
+    """A period of the record."""
+
+    @property
+    def start(self) -> datetime:
+        """When it begins."""
+
+    @property
+    def end(self) -> datetime:
+        """When it ends."""
+
+
 class Judging:
     """Judges the paths of some checks while their packets are read, an hour after the other."""
 
-    def __init__(self, near: Mapping[str, Sequence[str]], period: Window) -> None:
+    def __init__(self, near: Mapping[str, Sequence[str]], period: Span) -> None:
         """Begin.
 
         Args:

@@ -19,12 +19,11 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import datetime
 from types import TracebackType
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, NamedTuple
 
 import orjson
 
-from config.plan import Window
-from monitor.congestion_past import Judged, Judging
+from monitor.congestion_past import Judged, Judging, Span
 from monitor.congestion_record import Timed
 from monitor.judge.episode import Cause, Episode, Severity
 from monitor.judge.limit import Limit
@@ -34,7 +33,7 @@ WORTH_HOURS: Final = 4_000  # of paths: about a second and a half of judging, se
 _HEAD: Final = struct.Struct("<I")  # bytes of the JSON that says what follows
 
 
-def processes_for(checks: int, period: Window) -> int:
+def processes_for(checks: int, period: Span) -> int:
     """Return how many processes are worth their cost; 0: judge in the one that asks."""
     hours = checks * (period.end - period.start).total_seconds() / 3600
     return min(PROCESSES, os.cpu_count() or 1, checks) if hours >= WORTH_HOURS else 0
@@ -43,7 +42,7 @@ def processes_for(checks: int, period: Window) -> int:
 class Judges:
     """Several processes that judge."""
 
-    def __init__(self, near: Mapping[str, Sequence[str]], period: Window, count: int) -> None:
+    def __init__(self, near: Mapping[str, Sequence[str]], period: Span, count: int) -> None:
         """Start them. Args: near: the checks, each with its near references. period: whose end is the record's."""
         names = sorted(near)
         self._order = list(near)
@@ -135,6 +134,11 @@ def _judged(said: Mapping[str, Any]) -> Judged:
 # In the process of its own.
 
 
+class _Period(NamedTuple):
+    start: datetime
+    end: datetime
+
+
 def _read(stream: BinaryIO) -> dict[str, Any] | None:
     head = stream.read(_HEAD.size)
     if len(head) < _HEAD.size:
@@ -156,7 +160,7 @@ def main() -> int:
     task = _read(stream)
     if task is None:
         return 1
-    period = Window(datetime.fromisoformat(task["start"]), datetime.fromisoformat(task["end"]))
+    period = _Period(datetime.fromisoformat(task["start"]), datetime.fromisoformat(task["end"]))
     judging = Judging(task["near"], period)
     while (hour := _read(stream)) is not None:
         packets = {n: Timed(_doubles(stream, count), _doubles(stream, count)) for n, count in hour["counts"].items()}
