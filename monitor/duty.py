@@ -150,6 +150,9 @@ class DutyBook:
                 self._review_group(incident, scene, now, batch)
             elif not incident.told:
                 self._consider_telling(incident, scene, now, batch)
+        if batch.incidents and self._children:
+            still = {i.id for i in self._open.values()}
+            self._children = {number: names for number, names in self._children.items() if number in still}
 
     def _review_service(self, service: ServicePlan, scene: Scene, now: datetime, batch: Batch) -> None:
         state, incident = scene.state(service.id), self._open.get(service.id)
@@ -224,7 +227,8 @@ class DutyBook:
             return
         notice = self._notices.of_ourselves(own, EventKind.CORRECTED, scene, now)
         domain = self._plan.mail.sender.rpartition("@")[2] or "thongsuot.invalid"
-        message, thread = message_of(own, EventKind.CORRECTED, now), thread_of(own)
+        # The same fault may take back more a moment later, by the next uplink that is lost.
+        message, thread = f"{message_of(own, EventKind.CORRECTED, now)}.{ended[0].id}", thread_of(own)
         correction = Duty(notice, "mail", f"<{message}@{domain}>", f"<{thread}@{domain}>")
         batch.withdrawal = Withdrawal(tuple(i.id for i in ended), correction)
 

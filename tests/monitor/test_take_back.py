@@ -12,7 +12,7 @@ import pytest
 from monitor.journal import FILE_NAME
 from monitor.model import OWN_FAULT, OutboxItem, State
 from tests.monitor.builders import at, bad, check, good, plan, service
-from tests.monitor.room import FAR, FAR_2, SMTP, Room, far, living, one_service, rounds
+from tests.monitor.room import FAR, FAR_2, SMTP, VNPT, Room, far, living, one_service, rounds
 
 FAR_3 = "references.third"
 FARS = (FAR, FAR_2, FAR_3)
@@ -103,6 +103,35 @@ async def test_what_was_told_already_is_corrected_by_one_word_in_its_threads(tmp
             await room.feed(*(good(n, moment) for n in (*FARS, *checks)))
         assert [i.notice.kind.value for i in await deliver(room, 100)] == ["recovered"]  # of ourselves alone
         assert {room.state("mail"), room.state("portal")} == {State.UP}
+
+
+async def test_two_uplinks_lost_within_a_second_take_back_what_each_of_them_hid(tmp_path: Path) -> None:
+    by_vnpt = [f"references.vnpt-{n}" for n in (1, 2, 3)]
+    province = plan(
+        service("mail", check("mail.smtp")),
+        service("carrier", check("carrier.ping", path=VNPT)),
+        references=[*map(far, FARS), *(far(n, path=VNPT) for n in by_vnpt)],
+        mail=one_service().mail,
+    )
+    async with living(province, tmp_path) as room:
+        await room.feed(*(good(n, 0) for n in by_vnpt))
+        await room.feed(bad(by_vnpt[0], 28), bad(by_vnpt[0], 33))
+        for moment in (31, 36, 41):
+            await room.feed(*(good(n, moment) for n in by_vnpt[1:]))
+        await believe_down(room, "mail.smtp", "carrier.ping")
+        await room.feed(*(good(n, 42) for n in by_vnpt[1:]))
+        await room.wait(42.2)
+        await room.feed(*(bad(n, 42.4) for n in ("mail.smtp", "carrier.ping")))
+        assert {room.state("mail"), room.state("carrier")} == {State.DOWN}
+        await room.wait(70)
+        told = await deliver(room, 70)
+        for moment in (75, 80):
+            await room.feed(*(bad(n, moment) for n in by_vnpt[1:]), now=moment + 0.1)
+            await room.feed(*(bad(n, moment) for n in FARS[1:]), now=moment + 0.6)
+
+        corrections = [i for i in await room.outbox() if i.notice.kind.value == "corrected"]
+        assert {r.incident for c in corrections for r in c.notice.retracted} == {i.notice.incident for i in told}
+        assert len(corrections) == 2
 
 
 async def test_a_word_that_was_on_its_way_when_it_was_withdrawn_is_corrected_once_it_has_left(tmp_path: Path) -> None:
