@@ -148,8 +148,9 @@ class Heartbeats:
         Returns:
             Whether it was taken; not with a wrong token, and not for a check that nobody expects calls of.
         """
-        read = self._tokens.get(check)
-        if read is None or not await _is(read, token):
+        # A name that nobody expects costs as much as one that somebody does: time must not tell which there are.
+        read = self._tokens.get(check) or next(iter(self._tokens.values()), None)
+        if read is None or not await _is(read, token) or check not in self._tokens:
             return False
         self._last[check] = Beat(utc_now(), time.perf_counter(), well, one_line(note), one_line(source, 50))
         self._counts[check] = self.count(check) + 1

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import hashlib
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,12 +19,13 @@ from pathlib import Path
 from typing import Final, Protocol, TypeAlias
 
 import orjson
-from aiohttp import web
+from aiohttp import web, web_response
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from exporters.blackbox import Probing
 from exporters.web import page, status
+from exporters.web.wrong_calls import WrongCalls
 from monitor.board import Board
 from monitor.model import Incident
 from probes.base import utc_now
@@ -39,12 +41,17 @@ NOTE_LIMIT: Final = 1024  # bytes of what a heartbeat may say
 NOTE_S: Final = 5.0  # within which it must come
 HEARTBEATS_AT_ONCE: Final = 16  # more get 503: a token is read from a file at each
 
+_SERVER: Final = "thongsuot"  # without the versions of what stands behind it
+# What answers to garbage knows no application, and takes its name from here.
+vars(web_response)["SERVER_SOFTWARE"] = _SERVER
+
 # Nothing but our own files may run or load; nobody may frame the page or send forms from it.
 _SAFETY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
+    "Server": _SERVER,
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -92,11 +99,17 @@ class _Calls:
 
     heartbeat: Heartbeat
     under_way: int = 0
+    wrong: WrongCalls = field(default_factory=WrongCalls)
 
     async def take(self, request: web.Request) -> web.Response:
         """Take one heartbeat: `/heartbeat/<service>.<check>`, and `/fail` behind it when the job did not go well."""
         if self.under_way >= HEARTBEATS_AT_ONCE:
             raise web.HTTPServiceUnavailable(text="too many calls at once\n", headers={"Retry-After": "1"})
+        clock, source = asyncio.get_running_loop().time, request.remote or ""
+        wait_s = self.wrong.wait_s(source, clock())
+        if wait_s:
+            headers = {"Retry-After": str(math.ceil(wait_s))}
+            raise web.HTTPTooManyRequests(text="too many calls with a wrong token\n", headers=headers)
         self.under_way += 1
         try:
             note = await _note(request)
@@ -105,11 +118,12 @@ class _Calls:
                 _token(request),
                 well="outcome" not in request.match_info,
                 note=note.decode("utf-8", "replace"),
-                source=request.remote or "",
+                source=source,
             )
         finally:
             self.under_way -= 1
         if not taken:
+            self.wrong.note(source, clock())
             raise web.HTTPForbidden(text="no such heartbeat, or another token\n")
         return web.Response(text="taken\n", headers={"Cache-Control": "no-store"})
 

@@ -335,8 +335,15 @@ async def test_garbage_gets_400_and_no_trace_in_the_log(garbage: bytes, caplog: 
         reader, writer = await asyncio.open_connection(url.host, url.port)
         writer.write(garbage)
         assert b" 400 " in await reader.readline()
+        assert b"\r\nServer: thongsuot\r\n" in await reader.read()
         writer.close()
     assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/static/page.css", "/nothing-of-ours"])
+async def test_no_answer_names_the_versions_of_what_stands_behind_it(path: str) -> None:
+    async with served(province()) as client:
+        assert (await fetch(client, path))[2]["Server"] == "thongsuot"
 
 
 async def test_a_bug_of_ours_behind_a_page_is_logged_with_its_trace(caplog: pytest.LogCaptureFixture) -> None:
