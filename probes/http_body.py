@@ -6,14 +6,13 @@ Vietnamese use.
 
 from __future__ import annotations
 
-import html
 import re
-import unicodedata
 import zlib
 from typing import Final
 
 from probes.base import Fault, ProbeError, one_line
 from probes.http_wire import Response
+from probes.letters import composed, unescaped
 
 META_SEARCHED: Final = 4096  # bytes in which a page must name its charset; the HTML standard says 1024
 TITLE_SEARCHED: Final = 65536  # characters in which a title is looked for
@@ -100,19 +99,19 @@ class Page:
     """A body in the forms in which a rule may find it. Made once for all rules of one response."""
 
     def __init__(self, text: str) -> None:
-        self.text = unicodedata.normalize("NFC", text)
+        self.text = composed(text)
         self._plain: str | None = None
 
     @property
     def plain(self) -> str:
         """The text as a reader sees it: entities resolved, blanks made single; tags stay."""
         if self._plain is None:
-            self._plain = reading(html.unescape(self.text))
+            self._plain = reading(unescaped(self.text))
         return self._plain
 
     def holds(self, wanted: str) -> bool:
         """Whether a text stands here, however its letters are composed, escaped or broken into lines."""
-        return unicodedata.normalize("NFC", wanted) in self.text or reading(wanted) in self.plain
+        return composed(wanted) in self.text or reading(wanted) in self.plain
 
     @property
     def title(self) -> str:
@@ -122,9 +121,9 @@ class Page:
         opened = low.find("<title")
         begin = low.find(">", opened) + 1 if opened >= 0 else 0
         end = low.find("</title", begin) if begin else -1
-        return one_line(html.unescape(start[begin:end]), TITLE_LIMIT) if end >= 0 and len(low) == len(start) else ""
+        return one_line(unescaped(start[begin:end]), TITLE_LIMIT) if end >= 0 and len(low) == len(start) else ""
 
 
 def reading(text: str) -> str:
     """Return text with single blanks and composed letters."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return " ".join(composed(text).split())

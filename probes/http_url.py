@@ -12,6 +12,8 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import quote, urljoin, urlsplit
 
+from probes.letters import overloaded
+
 URL_LIMIT: Final = 8000  # characters; what RFC 9110 section 4.1 asks servers to take
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # What may stand in a path or query as it is; anything else is sent percent-encoded. `%` keeps earlier encodings.
@@ -56,7 +58,7 @@ class Url:
         Raises:
             ValueError: it leads to nothing that could be asked.
         """
-        return _read(urljoin(str(self), "".join(location.split())))
+        return _read(urljoin(str(self), _bounded("".join(location.split()))))
 
 
 @lru_cache(maxsize=4096)
@@ -68,15 +70,22 @@ def parse_url(text: str) -> Url:
     """
     if any(c.isspace() or not c.isprintable() for c in text):
         raise ValueError("a URL holds no blanks or control characters")
-    if "@" in urlsplit(text).netloc:
+    if "@" in urlsplit(_bounded(text)).netloc:
         raise ValueError("no login in a URL: use username and password_file or password_env")
     return _read(text)
 
 
-def _read(text: str) -> Url:
+def _bounded(text: str) -> str:
+    """Return what can be read in bounded time: the library normalises names beyond ASCII, whoever wrote them."""
     if len(text) > URL_LIMIT:
         raise ValueError(f"a URL has at most {URL_LIMIT} characters")
-    parts = urlsplit(text)
+    if overloaded(text):
+        raise ValueError("a URL has no letter with so many marks")
+    return text
+
+
+def _read(text: str) -> Url:
+    parts = urlsplit(_bounded(text))
     if parts.scheme not in DEFAULT_PORTS:
         raise ValueError("a URL begins with http:// or https://")
     port = parts.port if parts.port is not None else DEFAULT_PORTS[parts.scheme]

@@ -9,15 +9,14 @@ Source: HTML Living Standard, sections 13.1.2 (elements), 13.2.5 (tokenization).
 
 from __future__ import annotations
 
-import html
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from probes.base import Fault, ProbeError
+from probes.letters import composed, unescaped
 
 PIECES_LIMIT: Final = 200_000  # tags and texts of one page; chosen: ten times what a heavy portal has
 DEPTH_LIMIT: Final = 512  # elements in one another; deeper ones are kept side by side, as browsers do
@@ -96,10 +95,10 @@ class Markup:
 
 def tidy(text: str) -> str:
     """Return text with single blanks and composed letters, without what no reader can see."""
-    composed = unicodedata.normalize("NFC", text)
-    if not composed.isascii():
-        composed = composed.translate(_UNSEEN)
-    return " ".join(composed.split())
+    whole = composed(text)
+    if not whole.isascii():
+        whole = whole.translate(_UNSEEN)
+    return " ".join(whole.split())
 
 
 _UNSEEN: Final = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060\ufeff"))  # soft hyphen, blanks without width
@@ -131,7 +130,7 @@ class _Reader:
     def _add_text(self, raw: str) -> None:
         if raw:
             self._counted()
-            self._markup.pieces.append((self._open[-1], html.unescape(raw) if "&" in raw else raw))
+            self._markup.pieces.append((self._open[-1], unescaped(raw)))
 
     def _markup_at(self, start: int) -> int:
         """Read what begins with `<`; return where to go on."""
@@ -190,7 +189,7 @@ class _Reader:
             bare = _BARE.match(self._text, position)
             assert bare is not None  # it matches the empty text
             raw, position = bare[0], bare.end()
-        return html.unescape(raw) if "&" in raw else raw, position
+        return unescaped(raw), position
 
     def _begin(self, tag: str, attrs: dict[str, str], end: int) -> int:
         self._end_what_this_ends(tag)
@@ -212,7 +211,7 @@ class _Reader:
         if raw:
             self._counted()
             entities = element.tag in ("textarea", "title")
-            self._markup.pieces.append((element, html.unescape(raw) if entities else raw))
+            self._markup.pieces.append((element, unescaped(raw) if entities else raw))
         self._markup.pieces.append((element, None))
         return self._after(self._text.find(">", stop), 1) if found else stop
 
