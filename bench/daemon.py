@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from bench.targets import Check, configuration
-from bench.usage import peak_bytes, usage
+from bench.usage import peak_bytes, usage, waited_s
 from monitor.model import SlotEnd
 from tests.servers import LOOPBACK
 from tests.system.daemon import Daemon
@@ -41,6 +41,7 @@ class DaemonWindow(Window):
     kept_bytes: float  # in the journal, a result
     written_bytes: float  # handed to the disk, a result
     cores: float  # CPU seconds a second
+    waited: float  # share of the time that it was ready to run and others had its core
     peak_bytes: int  # the most that was ever resident, since the start
 
 
@@ -71,7 +72,7 @@ def run_daemon(checks: Sequence[Check], *, warm_s: float, window_s: float) -> Da
 
 def watch(daemon: Daemon, window_s: float) -> DaemonWindow:
     """Watch a running daemon for a window. What its journal keeps a result is left at NaN: that needs its end."""
-    first, before = _scrape(daemon.port), usage(daemon.pid)
+    first, before, waited = _scrape(daemon.port), usage(daemon.pid), waited_s(daemon.pid)
     _scrape_now_and_then(daemon.port, before.at, window_s)
     after, last = usage(daemon.pid), _scrape(daemon.port)
     probes = last.probes - first.probes
@@ -87,6 +88,7 @@ def watch(daemon: Daemon, window_s: float) -> DaemonWindow:
         written_bytes=(after.written_bytes - before.written_bytes) / (after.at - before.at) / rate,
         cores=after.cpu_since(before),
         peak_bytes=peak_bytes(daemon.pid),
+        waited=(waited_s(daemon.pid) - waited) / (time.monotonic() - before.at),
     )
 
 

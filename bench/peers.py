@@ -19,7 +19,9 @@ from bench.daemon import Window
 from bench.targets import EVERY_S, MODULES, Check, scrape_configuration
 from bench.usage import Usage, usage
 from monitor.scheduler import TICK_S, next_slot
+from probes.base import utc_now
 from tests.servers import LOOPBACK
+from tests.system.servers import wait_until
 from tests.system.servers_metrics import BlackboxExporter, Prometheus
 
 CONNECTIONS: Final = 20  # kept alive by the client; chosen: more than are ever busy at this rate
@@ -188,6 +190,14 @@ def run_prometheus(checks: Sequence[Check], *, warm_s: float, window_s: float) -
             time.sleep(window_s)
             after = usage(exporter.pid, prometheus.pid)
             span = f"[{round(window_s)}s]"
-            probes = prometheus.value(f"sum(count_over_time(probe_success{span}))")
-            good = prometheus.value(f"sum(sum_over_time(probe_success{span}))")
+            ended = utc_now().timestamp()
+            probes = _sum(prometheus, f"count_over_time(probe_success{span})", ended)
+            good = _sum(prometheus, f"sum_over_time(probe_success{span})", ended)
     return _window(before, after, round(probes), round(good))
+
+
+def _sum(prometheus: Prometheus, series: str, at: float) -> float:
+    """Ask for a sum as it was at a moment, until Prometheus has the time to answer."""
+    asked = {"query": f"sum({series})", "time": f"{at:.3f}"}
+    found = wait_until(lambda: prometheus.get("/api/v1/query", **asked)["result"], within_s=60.0, every_s=1.0)
+    return float(found[0]["value"][1])

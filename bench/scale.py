@@ -129,7 +129,10 @@ def _run(targets: Targets, count: int, *, over_edge: bool) -> tuple[DaemonWindow
 
 def _rows(name: str, count: int, found: DaemonWindow, when: str = "") -> list[Row]:
     ends = ", ".join(f"{end} {number}" for end, number in found.slots.items())
-    what = f"{when}{found.probes_per_s:.0f} results a second, good {found.good_ratio:.2%}; slots {ends}"
+    what = (
+        f"{when}{found.probes_per_s:.0f} results a second, good {found.good_ratio:.2%}; slots {ends}; "
+        f"{found.waited:.0%} of the time others had its core"
+    )
     return [
         row(f"{name}_cpu", "% core", found.cores * 100, detail=what),
         row(f"{name}_cpu_per_result", "us", found.cpu_per_probe_us),

@@ -49,6 +49,11 @@ def peak_bytes(pid: int) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
+def waited_s(pid: int) -> float:
+    """Return how long a process' first thread was ready to run and had no core. Source: Linux, sched-stats.rst."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def allow_open_files(wanted: int = OPEN_FILES) -> None:
     """Raise this process' limit of open files, and so that of its children, as far as allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
