@@ -11,7 +11,8 @@ import asyncio
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -37,6 +38,7 @@ from monitor.rows import (
 from monitor.rows import from_ms as from_ms
 from monitor.rows import pack_body as pack_body
 from monitor.rows import to_ms as to_ms
+from monitor.safe_stop import SafeStop
 from monitor.schema import migrations as migrations
 
 T = TypeVar("T")
@@ -113,11 +115,11 @@ class Batch:
 class _Packed(Mapping[str, Mapping[str, Any]]):
     """JSON that is read when it is asked for: that of 20,000 checks at once would take half a gigabyte."""
 
-    def __init__(self, bodies: dict[str, str]) -> None:
-        self._bodies = bodies
+    def __init__(self, rows: Iterable[tuple[str, str]]) -> None:
+        self._bodies = {name: zlib.compress(body.encode(), 1) for name, body in rows}
 
     def __getitem__(self, name: str) -> Mapping[str, Any]:
-        found: Mapping[str, Any] = orjson.loads(self._bodies[name])
+        found: Mapping[str, Any] = orjson.loads(zlib.decompress(self._bodies[name]))
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -151,6 +153,7 @@ class Journal:
         self._thread = thread
         self._check_no: dict[tuple[str, str], int] = {}
         self._run = 0
+        self.safe_stop = SafeStop()
 
     @classmethod
     async def open(cls, state_dir: Path, site: str) -> Journal:
@@ -190,6 +193,7 @@ class Journal:
     def _begin_run(self, at: datetime, digest: str, version: str, config_text: str) -> Recovered:
         keep_configuration(self._path().parent, digest, config_text)
         recovered = self._recover()
+        self.safe_stop.resume(recovered.last_changes)
         with self._writing():
             handing_over.after_a_break(self._db, self.site)
             cursor = self._db.execute(
@@ -222,8 +226,13 @@ class Journal:
         """
 
         def work() -> None:
-            with self._writing():
-                self._write(batch, at)
+            since = self.safe_stop.since
+            try:
+                with self._writing():
+                    self._write(batch, at)
+            except BaseException:
+                self.safe_stop.undone(since)
+                raise
 
         await self._do(work)
 
@@ -264,7 +273,7 @@ class Journal:
 
     def _write(self, batch: Batch, at: datetime) -> None:
         db, site = self._db, self.site
-        if batch.results:
+        if not self.safe_stop.look(db, site, at) and batch.results:
             db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [self._row(r) for r in batch.results])
         for check, end in batch.gaps_closed.items():
             db.execute(
@@ -364,7 +373,7 @@ class Journal:
             "SELECT alive_ms, stopped_ms FROM runs WHERE site = ? ORDER BY id DESC LIMIT 1", (site,)
         ).fetchone()
         memories = db.execute("SELECT check_name, body FROM memories WHERE site = ?", (site,)).fetchall()
-        queues = db.execute("SELECT check_name, body FROM queues WHERE site = ?", (site,)).fetchall()
+        queues = db.execute("SELECT check_name, body FROM queues WHERE site = ?", (site,))
         gaps = db.execute(
             "SELECT check_name, start_ms, cause FROM gaps WHERE site = ? AND end_ms IS NULL", (site,)
         ).fetchall()
@@ -382,7 +391,7 @@ class Journal:
             next_incident=db.execute("SELECT coalesce(max(id), 0) + 1 FROM incidents").fetchone()[0],
             alive=from_ms(run[0]) if run else None,
             stopped=bool(run and run[1] is not None),
-            queues=_Packed(dict(queues)),
+            queues=_Packed(queues),
         )
 
     def _incidents(self, where: str, limit: int) -> list[Incident]:
