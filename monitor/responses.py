@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 _MICRO: Final = 1_000_000
+_USUAL: Final = (0.5, 0.9, 0.95, 0.99, 1.0)  # shares that one format of a report or another asks for
 _FEW: Final = 5_000  # values that are sorted here; of more the library behind the evidence finds the ranks
 
 
 class Responses:
     """Counts of results, and the response times of the good ones: in whole microseconds, as they are recorded."""
 
-    __slots__ = ("bad", "blind", "echoes_lost", "echoes_sent", "good", "micros")
+    __slots__ = ("_ranked", "bad", "blind", "echoes_lost", "echoes_sent", "good", "micros")
 
     def __init__(
         self,
@@ -32,12 +33,13 @@ class Responses:
         self.micros = array("I", (round(s * _MICRO) for s in seconds))
         self.echoes_sent = echoes_sent
         self.echoes_lost = echoes_lost
+        self._ranked: tuple[int, dict[int, int]] = (0, {})  # of so many times, by place: every format of a report asks
 
     def __eq__(self, other: object) -> bool:
         """Whether they say the same, in the same order."""
         if not isinstance(other, Responses):
             return NotImplemented
-        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__)
+        return all(getattr(self, name) == getattr(other, name) for name in self.__slots__ if name != "_ranked")
 
     __hash__ = None  # type: ignore[assignment]  # they grow
 
@@ -62,9 +64,20 @@ class Responses:
         count = len(self.micros)
         if not count:
             return [None] * len(shares)
-        places = [max(1, -(-count * round(share * 1000) // 1000)) - 1 for share in shares]
-        found = _picked(self.micros, places) if count > _FEW else [sorted(self.micros)[p] for p in places]
-        return [us / _MICRO for us in found]
+        places = [_place(count, share) for share in shares]
+        if self._ranked[0] != count or not self._ranked[1].keys() >= set(places):
+            usual = sorted({*places, *(_place(count, share) for share in _USUAL)})
+            if count > _FEW:
+                found = _picked(self.micros, usual)
+            else:
+                ordered = sorted(self.micros)
+                found = [ordered[place] for place in usual]
+            self._ranked = count, dict(zip(usual, found, strict=True))
+        return [self._ranked[1][place] / _MICRO for place in places]
+
+
+def _place(count: int, share: float) -> int:
+    return max(1, -(-count * round(share * 1000) // 1000)) - 1
 
 
 def _picked(values: array[int], places: Sequence[int]) -> list[int]:
