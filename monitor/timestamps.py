@@ -8,6 +8,7 @@ checked: imprint, nonce, signature, and the chain of certificates to those that 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -143,7 +144,10 @@ def keep(folder: Path, question: Question, answer: bytes) -> Path:
     place.mkdir(exist_ok=True)
     file = place / f"{question.number}-{_digest(question.line).hex()[:12]}.tsr"
     part = place / f".{file.name}.part"
-    part.write_bytes(answer)
+    with part.open("wb") as opened:
+        opened.write(answer)
+        opened.flush()
+        os.fsync(opened.fileno())  # or a power cut may leave the name with nothing behind it
     part.replace(file)
     sync_folder(place)
     return file

@@ -7,8 +7,10 @@ Written by `thongsuot approve`, read here at every run: a new approval needs no 
 from __future__ import annotations
 
 import base64
+import errno
 import json
 import os
+import stat
 import zlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,6 +19,7 @@ from typing import Any, Final
 
 FOLDER: Final = "content"  # in the state directory
 PAGE_LIMIT: Final = 16 << 20  # characters of a page that is watched
+_OWN: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # neither a link nor a pipe that waits for a reader
 TAIL_LIMIT: Final = 32 << 20  # bytes at the end of a file in which the last approval stands
 
 
@@ -89,21 +92,33 @@ class ApprovedPages:
         self._folder.mkdir(mode=0o750, exist_ok=True)
         file = self._file(check)
         line = json.dumps(_packed(approval), ensure_ascii=False).encode() + b"\n"
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o640)
-        with os.fdopen(descriptor, "ab+") as opened:
-            if opened.tell() and os.pread(opened.fileno(), 1, opened.tell() - 1) != b"\n":
-                line = b"\n" + line  # what a crash left behind
-            opened.write(line)
-            opened.flush()
-            os.fsync(opened.fileno())
-        if os.geteuid() == 0:  # the daemon is another user and must read it
-            for place in (self._folder, file):
-                os.chown(place, owner.st_uid, owner.st_gid)
+        # Often root's work in a folder of the daemon's: a link laid there must not lead root to another file.
+        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            descriptor = os.open(file.name, os.O_RDWR | os.O_CREAT | os.O_APPEND | _OWN, 0o640, dir_fd=folder)
+            with os.fdopen(descriptor, "ab+") as opened:
+                _must_be_plain(descriptor, file)
+                if opened.tell() and os.pread(descriptor, 1, opened.tell() - 1) != b"\n":
+                    line = b"\n" + line  # what a crash left behind
+                opened.write(line)
+                opened.flush()
+                os.fsync(descriptor)
+                if os.geteuid() == 0:  # the daemon is another user and must read it
+                    for place in (folder, descriptor):
+                        os.fchown(place, owner.st_uid, owner.st_gid)
+        finally:
+            os.close(folder)
         return file
 
     def _file(self, check: str) -> FilePath:
         assert self._folder is not None
         return self._folder / f"{check}.jsonl"
+
+
+def _must_be_plain(descriptor: int, file: FilePath) -> None:
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:
+        raise OSError(errno.EINVAL, "not a plain file with one name", str(file))
 
 
 def _packed(approval: Approval) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from probes.http_rules import Expect, judge_body, judge_head
 from probes.http_url import Url, parse_url
 from probes.http_wire import Response
 from probes.page_watch import Change, Lens, compare, join, snapshot
-from probes.regex import Regex
+from probes.regex import Regex, search
 from probes.web_markup import parse_selector, read_markup, tidy
 
 RULES: Final = 30
@@ -49,6 +49,10 @@ class IgnoreRule(_Rule):
     def _one_of_two(self) -> IgnoreRule:
         if (self.css is None) == (self.regex is None):
             raise ValueError("give css or regex")
+        if self.regex is not None and search(self.regex, "") is not None:
+            raise ValueError(
+                f"{one_line(self.regex, 40)!r} also finds nothing at all, anywhere: ask for one letter at least"
+            )
         return self
 
 

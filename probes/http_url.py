@@ -18,6 +18,7 @@ URL_LIMIT: Final = 8000  # characters; what RFC 9110 section 4.1 asks servers to
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # What may stand in a path or query as it is; anything else is sent percent-encoded. `%` keeps earlier encodings.
 _KEPT: Final = "!#$%&'()*+,/:;=?@[]~"
+_PARAMETERS: Final = re.compile(r";[^/]+")  # of a path segment: `;jsessionid=…`
 _NAME: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 
 
@@ -38,9 +39,9 @@ class Url:
 
     @property
     def shown(self) -> str:
-        """The address for people and logs; a query may hold a session's secret and is left out."""
+        """The address for people and logs; parameters and a query may hold a session's secret and are left out."""
         path, query, _ = self.target.partition("?")
-        return f"{self.scheme}://{self.authority}{path}{query and '?…'}"
+        return f"{self.scheme}://{self.authority}{_PARAMETERS.sub(';…', path)}{query and '?…'}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"

@@ -249,9 +249,32 @@ async def test_a_login_goes_with_the_link_on_its_own_origin_only(pages: Approved
     [
         {"ignore": "#a"}, {"tolerance": 0.1}, {"watch": True, "tolerance": 1}, {"watch": True, "ignore": "a > b"},
         {"watch": True, "ignore": {"regex": "(?=x)"}}, {"link": {}}, {"watch": True, "hosts": ["http://a"]},
-        {"watch": True, "ignore": {"css": "a", "regex": "b"}},
+        {"watch": True, "ignore": {"css": "a", "regex": "b"}}, {"watch": True, "ignore": {"regex": "[0-9]*"}},
     ],
 )  # fmt: skip
 def test_rules_that_make_no_sense_are_refused(content: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         settings_of("http", url="http://a.vn/", content=content)
+
+
+@pytest.mark.parametrize("laid", ["link", "hard link", "folder"])
+def test_no_approval_is_written_through_a_link(tmp_path: Path, laid: str) -> None:
+    other = tmp_path / "elsewhere"
+    other.mkdir()
+    (other / "portal.web.jsonl").write_text("theirs")
+    folder = tmp_path / "content"
+    if laid == "folder":
+        folder.symlink_to(other)
+    else:
+        folder.mkdir()
+        lay = Path.symlink_to if laid == "link" else Path.hardlink_to
+        lay(folder / "portal.web.jsonl", other / "portal.web.jsonl")
+    with pytest.raises(OSError, match=r"symbolic links|one name|directory"):
+        approve(ApprovedPages(folder), "x", "http://a.vn/")
+    assert (other / "portal.web.jsonl").read_text() == "theirs"
+
+
+def test_an_approval_is_for_its_owner_and_group_alone(pages: ApprovedPages, tmp_path: Path) -> None:
+    approve(pages, "x", "http://a.vn/")
+    file = next((tmp_path / "content").iterdir())
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o137) == (0o750, 0)
