@@ -279,6 +279,30 @@ _MONITOR: Final = (
         ),
     ),
     Alert(
+        name="ThongsuotResultsNotRecorded",
+        measure="thongsuot_results_recorded",
+        condition="== 0",
+        lasting="1m",
+        severity="critical",
+        summary="Máy giám sát {{ $labels.site }} ngừng ghi kết quả đo vì đĩa gần đầy",
+        description=(
+            "Việc đo, xét trạng thái và báo động vẫn tiếp tục, nhưng thời gian này sẽ không có số liệu gốc làm bằng "
+            "chứng: dọn chỗ trên đĩa của thư mục dữ liệu ngay."
+        ),
+    ),
+    Alert(
+        name="ThongsuotEvidenceFills",
+        measure="thongsuot_evidence_days_left",
+        condition="< 14",
+        lasting="1h",
+        severity="warning",
+        summary="Chỗ lưu số liệu tại {{ $labels.site }} sắp hết",
+        description=(
+            'Với tốc độ hiện nay còn chỗ cho {{ $value | printf "%.0f" }} ngày; sau đó số liệu gốc cũ nhất sẽ được '
+            "thay bằng bản tóm tắt. Thêm đĩa, nâng store.budget, hoặc chấp nhận."
+        ),
+    ),
+    Alert(
         name="ThongsuotJournalSlow",
         measure="thongsuot_journal_commit_seconds",
         condition="> 1",

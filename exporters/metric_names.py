@@ -132,6 +132,16 @@ METRICS: Final[tuple[Metric, ...]] = (
     _gauge("results_queue_limit", _SITE, "How many results may wait before probing is held back."),
     _gauge("journal_commit_seconds", _SITE, "How long the last transaction of the journal took."),
     _gauge("evidence_trouble", _SITE, "1 while sealing the evidence is in trouble; watching goes on."),
+    _gauge(
+        "evidence_bytes", _SITE, "What the journal and the evidence take of the disk; absent before the first hour."
+    ),
+    _gauge("evidence_budget_bytes", _SITE, "What they may take: store.budget, or all that is theirs or free."),
+    _gauge(
+        "evidence_days_left", _SITE, "Days until raw results must go for want of room, at the rate of the last week."
+    ),
+    _gauge(
+        "results_recorded", _SITE, "0 while the disk is all but full and raw results are not written; watching goes on."
+    ),
     _gauge("journal_writable", _SITE, "0 while the journal cannot be written: nothing is recorded or told."),
     _gauge(
         "own_fault",

@@ -180,6 +180,7 @@ def _add_monitor(lines: _Lines, board: Board, site: str) -> None:
         ("thongsuot_results_queue_limit", board.queue_limit),
         ("thongsuot_journal_commit_seconds", board.commit_s),
         ("thongsuot_evidence_trouble", int(bool(board.evidence_trouble))),
+        ("thongsuot_results_recorded", int(board.unrecorded_since is None)),
         ("thongsuot_journal_writable", int(not board.journal_trouble)),
         ("thongsuot_incidents_open", len(board.open_incidents)),
         ("thongsuot_outbox_waiting", board.outbox_waiting),
@@ -196,7 +197,11 @@ def _add_monitor(lines: _Lines, board: Board, site: str) -> None:
 
 
 def _add_own(lines: _Lines, board: Board, site: str) -> None:
-    """What happened to us, and to our clock."""
+    """What happened to us and to our clock, and how much room is left for the past."""
+    names = ("thongsuot_evidence_bytes", "thongsuot_evidence_budget_bytes", "thongsuot_evidence_days_left")
+    for name, figure in zip(names, board.room or (), strict=False):
+        if figure is not None:
+            lines[name].append(f"{name}{{{site}}} {figure!r}\n")
     for kind in LAPSES:
         count, seconds = board.lapses.get(kind, (0, 0.0))
         for name, value in (("thongsuot_own_lapses_total", count), ("thongsuot_own_lapse_seconds_total", seconds)):
@@ -205,12 +210,12 @@ def _add_own(lines: _Lines, board: Board, site: str) -> None:
     lines["thongsuot_clock_steps_total"].append(f"thongsuot_clock_steps_total{{{site}}} {steps}\n")
     if board.clock is None or board.clock.synchronised is None:
         return
-    for name, figure in (
+    for name, reading in (
         ("thongsuot_clock_synchronised", int(board.clock.synchronised)),
         ("thongsuot_clock_error_seconds", board.clock.error_s),
         ("thongsuot_clock_offset_seconds", board.clock.offset_s),
     ):
-        lines[name].append(f"{name}{{{site}}} {figure!r}\n")
+        lines[name].append(f"{name}{{{site}}} {reading!r}\n")
 
 
 def _add_alerts(lines: list[str], board: Board, site: str) -> None:

@@ -68,6 +68,12 @@ _LABELS: Final[dict[str, Words]] = {
         "Không ghi được nhật ký (thường do đầy đĩa): trạng thái dưới đây đứng yên và không thư cảnh báo nào được gửi.",
         "The journal cannot be written (most often a full disk): the states below stand still and no alert is sent.",
     ),
+    "unrecorded": (
+        "Đĩa gần đầy: từ {since} không còn ghi kết quả đo vào bằng chứng. Việc đo, xét trạng thái và báo động vẫn tiếp "
+        "tục; hãy dọn chỗ trên đĩa của thư mục dữ liệu.",
+        "The disk is all but full: since {since} results are not recorded as evidence. Probing, judging and alerting "
+        "go on; make room on the disk of the state directory.",
+    ),
     "evidence-trouble": (
         "Việc niêm phong số liệu làm bằng chứng gặp trục trặc; việc theo dõi và báo tin vẫn bình thường.",
         "Sealing the evidence is in trouble; watching and telling go on as usual.",

@@ -132,6 +132,8 @@ class Board:
     journal_trouble_since: datetime | None = None
     config_reloads_refused: int = 0
     chain_head: str = ""  # `number:sha256` of the newest line of the chain of evidence; a witness for others to keep
+    unrecorded_since: datetime | None = None  # raw results are not written: `monitor.safe_stop`
+    room: tuple[int, int, float | None] | None = None  # bytes of the past, what it may take, days until that is full
     evidence_trouble: str = ""  # why closed hours are not sealed now, or that the disk fills; "" when all is well
     clock: ClockState | None = None  # what the kernel says of the wall clock; None before it was asked
     clock_trouble: str = ""  # unkept: nobody keeps the clock in step; uncertain: it may be wrong by seconds

@@ -226,6 +226,9 @@ class Pipeline:
             board.journal_trouble_since = self._clock() if trouble else None
             board.version += 1
         board.journal_trouble = trouble
+        if board.unrecorded_since != self._journal.safe_stop.since:
+            board.unrecorded_since = self._journal.safe_stop.since
+            board.version += 1
 
     # Judging one result.
 

@@ -163,6 +163,8 @@ class Sealer:
                     message = orjson.loads(raw)
                     if "line" not in message:
                         trouble, self._warning = message["trouble"], message["warning"]
+                        if room := message["room"]:
+                            self._board.room = (room["bytes"], room["budget"], room["days_left"])
                     else:
                         await self.note(message["line"], message["slots"])
                 code = await process.wait()

@@ -144,8 +144,22 @@ def _joined(cause: str, spans: Sequence[tuple[datetime, datetime, str]]) -> list
     return [Blind(start, end, cause, len(names)) for start, end, names in groups]
 
 
-def summed_words(figures: Figures) -> str:
-    """Say, with a space before it, which part of the period is told from summaries; nothing where it is none."""
+def raw_words(figures: Figures) -> str:
+    """Say, with a space before it, of which part of the period raw results are gone or were never written."""
+    return _unrecorded_words(figures) + _summed_words(figures)
+
+
+def _unrecorded_words(figures: Figures) -> str:
+    if not figures.unrecorded:
+        return ""
+    spans = words.listed(words.span(w, figures.plan.site.timezone) for w in figures.unrecorded)
+    return (
+        f" Đĩa của trạm đo gần đầy {spans}: việc đo và xét trạng thái vẫn tiếp tục, nhưng kết quả từng lượt đo không "
+        "được ghi lại."
+    )
+
+
+def _summed_words(figures: Figures) -> str:
     if not figures.summed:
         return ""
     spans = words.listed(words.span(w, figures.plan.site.timezone) for w in figures.summed)

@@ -16,7 +16,7 @@ from exporters.report.congestion import CongestionFigures
 from exporters.report.congestion_evidence import look
 from exporters.text import own_fault_word
 from exporters.text_page import label
-from monitor import adjusted, availability, maintenance
+from monitor import adjusted, availability, maintenance, safe_stop
 from monitor.announced import Announcement
 from monitor.availability import Account, Outage, Segment
 from monitor.corrections import Correction
@@ -74,6 +74,7 @@ class Figures:
     adjusted: Mapping[str, Line] = field(default_factory=dict)  # services and checks that an approved one changes
     work: Sequence[Announcement] = ()  # announced work that took time of the period
     traces: Sequence[RouteTrace] = ()  # the ways to what failed, traced within the period
+    unrecorded: Sequence[Window] = ()  # spans in which the disk was all but full and results were not written
     summed: Sequence[Window] = ()  # spans whose raw results are gone, and of which summaries tell
 
     def rounds(self, service: ServicePlan, window: Window | None = None) -> int:
@@ -132,6 +133,7 @@ def gather(plan: Plan, history: History, period: Window, title: str, seen: Seen 
         work=work,
         traces=history.traces(period),
         summed=history.summed(period),
+        unrecorded=safe_stop.unrecorded(changes.get(safe_stop.SUBJECT, ()), period),
     )
 
 

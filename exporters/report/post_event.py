@@ -92,7 +92,7 @@ def scope(figures: Figures) -> Paragraph:
         f"({len(plan.targets()) - len(plan.references)} phép kiểm tra){by}; đối chiếu với {len(plan.references)} mốc "
         "tham chiếu để phân biệt sự cố của dịch vụ với sự cố của chính trạm đo. Chu kỳ đo của một hệ thống: "
         f"{claims.resolution_words(figures)}; gián đoạn ngắn hơn chu kỳ đo có thể không được ghi nhận."
-        f"{claims.summed_words(figures)}"
+        f"{claims.raw_words(figures)}"
     )
 
 

@@ -140,6 +140,9 @@ class _Page:
             yield tag("p", sign(State.DOWN), self.say("not-alive"), class_="banner down", role="alert")
         if self.board.journal_trouble:
             yield tag("p", sign(State.DOWN), self.say("journal-trouble"), class_="banner down", role="alert")
+        if self.board.unrecorded_since:
+            since = text.local_time(self.board.unrecorded_since, self.tz)
+            yield tag("p", sign(State.DOWN), self.say("unrecorded", since=since), class_="banner down", role="alert")
         if self.board.evidence_trouble:
             detail = tag("span", self.board.evidence_trouble, class_="tech")
             yield tag("p", sign(State.DEGRADED), self.say("evidence-trouble"), " ", detail, class_="banner degraded")

@@ -52,7 +52,12 @@ def status(board: Board, now: datetime) -> Json:
             "detail": board.journal_trouble,
             "since": board.journal_trouble_since,
         },
-        "evidence": {"head": board.chain_head, "trouble": board.evidence_trouble},
+        "evidence": {
+            "head": board.chain_head,
+            "trouble": board.evidence_trouble,
+            "unrecorded_since": board.unrecorded_since,
+            "days_left": board.room[2] if board.room else None,
+        },
         "services": [_service(board, board.services[s.id]) for s in board.plan.services],
         "references": [_check(board, board.checks[t.id]) for t in board.plan.references],
         "alerts": {

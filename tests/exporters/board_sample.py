@@ -124,6 +124,7 @@ def _monitor_itself(board: Board) -> None:
     incident = Incident(7, "lang-son", "mail", State.DOWN, BEGAN, BEGAN + timedelta(seconds=15))
     board.open_incidents[incident.id] = incident
     board.own_fault = "far"
+    board.room = (5_000_000, 90_000_000, 321.5)
     board.clock, board.lapses = ClockState(True, 0.012, -0.0004), {"stall": (1, 20.5), "clock-step": (2, 7200.0)}
     board.alerts.update({("mail", "sent"): 3, ("mail", "failed"): 1})
     board.outbox_waiting, board.queue_size, board.queue_limit, board.running = 2, 5, 10_000, 4
