@@ -35,6 +35,7 @@ from probes.http_content import CONTENT_FACTS, CONTENT_VALUES, WATCHED_BYTES, Co
 from probes.http_rules import Expect, judge_body, judge_head
 from probes.http_url import URL_LIMIT, Url, parse_url
 from probes.http_wire import REDIRECTS, Cookies, Response, ResponseParser, basic_login, encode_request
+from probes.leash import Leash
 from probes.tls_context import TLS_FACTS, TLS_VALUES, TlsSettings, alert_words, open_tls_wire
 from probes.tls_sessions import see_certificate_next
 from probes.wire import Wire, open_wire
@@ -158,7 +159,7 @@ async def run(s: Settings, m: Measurement) -> None:
             the middle; CONTENT when the answer is not what is expected; TLS, NAME, LOCAL as in `probes.tls_context`.
         OSError: a connection failed.
     """
-    walk = _Walk(s, await _login(s))
+    walk = _Walk(s, await _login(s), Leash((s.endpoint(),)))
     response = await _walked(walk, m)
     try:
         await _judge(s, m, walk, response)
@@ -173,7 +174,7 @@ async def _judge(s: Settings, m: Measurement, walk: _Walk, response: Response) -
     if s.content != _NO_CONTENT_RULES:
 
         async def ask_link(address: str, expect: Expect) -> Response:
-            return await _ask_link(s, m, address, expect)
+            return await _ask_link(s, m, address, expect, walk.leash)
 
         limit = s.max_body_bytes
         await judge_content(s.content, m, response, limit=limit, url=walk.url, ask_link=ask_link)
@@ -189,13 +190,13 @@ async def _walked(walk: _Walk, m: Measurement) -> Response:
         m.values["redirects_count"] = float(walk.redirects)
 
 
-async def _ask_link(s: Settings, m: Measurement, address: str, expect: Expect) -> Response:
+async def _ask_link(s: Settings, m: Measurement, address: str, expect: Expect, leash: Leash) -> Response:
     """Fetch the page behind a link: times count, values and facts stay the first page's."""
     trusted = parse_url(s.url).trusts(parse_url(address))
     headers = {} if s.body is not None else {k: v for k, v in s.headers.items() if trusted or not _PRIVATE.search(k)}
     changes = {"url": address, "method": Method.GET, "body": None, "headers": headers, "expect": expect}
     link = Measurement(timeout_s=m.timeout_s, path=m.path, tools=m.tools, phases=m.phases)
-    return await _walked(_Walk(s.model_copy(update=changes), await _login(s) if trusted else None), link)
+    return await _walked(_Walk(s.model_copy(update=changes), await _login(s) if trusted else None, leash), link)
 
 
 async def _login(s: Settings) -> str | None:
@@ -213,8 +214,9 @@ async def _login(s: Settings) -> str | None:
 class _Walk:
     """The way from the first address to the final answer, one request at a time."""
 
-    def __init__(self, s: Settings, login: str | None) -> None:
+    def __init__(self, s: Settings, login: str | None, leash: Leash) -> None:
         self._s = s
+        self.leash = leash
         self._login = login
         self._first = parse_url(s.url)
         self._url = self._first
@@ -235,6 +237,7 @@ class _Walk:
         parser = ResponseParser(self._method, self._s.max_body_bytes)
         request = encode_request(self._method, self._url, dict(self._headers()), self._body)
         async with self._connected(m) as stream:
+            self.leash.check(self._url.host, stream.peer, stream.own)
             await _first_word(m, stream, request, parser)
             with m.phase("transfer"):
                 while not parser.head_done:

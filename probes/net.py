@@ -421,6 +421,11 @@ class Stream:
         """Address and port of the other side."""
         return self.writer.get_extra_info("peername") or ()
 
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """Address and port of this side."""
+        return self.writer.get_extra_info("sockname") or ()
+
 
 @asynccontextmanager
 async def open_stream(

@@ -80,6 +80,13 @@ class Settings(TlsSettings, PasswordSettings):
         # Where a site moves its visitors from http to https, the better one may be told as well.
         return frozenset(named | {origin_of(parse_url(o).host) for o in named if o == f"http://{parse_url(o).host}"})
 
+    @property
+    def named_hosts(self) -> frozenset[str]:
+        """Every host that stands in these settings."""
+        whole = (step.address for step in self.steps if "{" not in step.address)
+        named = (parse_url(self.url).join(address) for address in whole)
+        return frozenset(url.host for url in (*map(parse_url, self.login_origins), *named))
+
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Settings:
         known = {"username", SECRET} if self.username is not None else set()
@@ -122,7 +129,7 @@ class _Journey:
     def __init__(self, s: Settings, values: Values) -> None:
         self._s = s
         self._values = values
-        bounds = Bounds(s.family, s.max_body_bytes, s.login_origins, s.allow_downgrade)
+        bounds = Bounds(s.family, s.max_body_bytes, s.login_origins, s.allow_downgrade, s.named_hosts)
         self._browser = Browser(s, parse_url(s.url), bounds)
         self._page = ""
         self._markup: Markup | None = None

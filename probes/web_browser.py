@@ -18,6 +18,7 @@ from probes.cookie_jar import CookieJar
 from probes.http_body import Page, decoded, unpacked
 from probes.http_url import Url, parse_url
 from probes.http_wire import REDIRECTS, Response, ResponseParser, encode_request
+from probes.leash import Leash
 from probes.net import Stream, open_stream
 from probes.tls_context import TlsSettings, alert_words, open_tls
 
@@ -44,6 +45,7 @@ class Bounds:
     body_bytes: int
     login_origins: frozenset[str]  # scheme, host and port to which the password may go
     allow_downgrade: bool
+    named_hosts: frozenset[str]  # that the configuration names
 
 
 class Browser:
@@ -54,6 +56,7 @@ class Browser:
         self._start = start
         self._bounds = bounds
         self.url = start  # of the last answer
+        self._leash = Leash(bounds.named_hosts)
         self.cookies = CookieJar()
         self.redirects = 0
         self.body_bytes = 0
@@ -102,6 +105,7 @@ class Browser:
             headers["Cookie"] = cookie
         data = encode_request(request.method, url, headers, request.body)
         async with self._connected(m, url) as stream:
+            self._leash.check(url.host, stream.peer, stream.own)
             with m.phase("processing"):
                 with contextlib.suppress(ConnectionError):  # its answer, if it gave one early, is still to read
                     await stream.write(data)

@@ -57,8 +57,17 @@ class Wire:
 
     @property
     def peer(self) -> tuple[Any, ...]:
-        """Address and port of the other side."""
-        found: tuple[Any, ...] = self._sock.getpeername()
+        """Address and port of the other side; empty when it has reset the connection."""
+        try:
+            found: tuple[Any, ...] = self._sock.getpeername()
+        except OSError:
+            return ()
+        return found
+
+    @property
+    def own(self) -> tuple[Any, ...]:
+        """Address and port of this side."""
+        found: tuple[Any, ...] = self._sock.getsockname()
         return found
 
     async def read_some(self) -> bytes:
