@@ -6,6 +6,7 @@ What writes Word, PDF and Excel is imported when it is asked for: its libraries 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,9 +34,25 @@ def write(material: Material, folder: Path, formats: Iterable[str]) -> list[Path
         KeyError: a format that is not in FORMATS.
     """
     contents: dict[str, bytes] = {}
+    made = _Made(material)
     for name in formats:
-        contents |= _WRITERS[name](material)
+        contents |= _WRITERS[name](made)
     return files.place(folder, contents)
+
+
+class _Made:
+    """What several formats are written from, made when the first of them asks."""
+
+    def __init__(self, material: Material) -> None:
+        self.material = material
+
+    @cached_property
+    def documents(self) -> Mapping[str, Document]:
+        return documents(self.material)
+
+    @cached_property
+    def figures(self) -> Mapping[str, Any]:
+        return _json(self.material)
 
 
 def documents(material: Material) -> Mapping[str, Document]:
@@ -47,8 +64,8 @@ def documents(material: Material) -> Mapping[str, Document]:
     return {REPORT: post_event.build(material)}
 
 
-def _figures(name: str) -> Callable[[Material], Mapping[str, bytes]]:
-    return lambda material: files.FORMATS[name](_json(material))
+def _figures(name: str) -> Callable[[_Made], Mapping[str, bytes]]:
+    return lambda made: files.FORMATS[name](made.figures)
 
 
 def _json(material: Material) -> dict[str, Any]:
@@ -58,26 +75,27 @@ def _json(material: Material) -> dict[str, Any]:
     return found
 
 
-def _words(material: Material) -> Mapping[str, bytes]:
+def _words(made: _Made) -> Mapping[str, bytes]:
     from exporters.report import docx, pdf
 
-    return {f"{name}.docx": docx.write(document, pdf.draw) for name, document in documents(material).items()}
+    return {f"{name}.docx": docx.write(document, pdf.draw) for name, document in made.documents.items()}
 
 
-def _print(material: Material) -> Mapping[str, bytes]:
+def _print(made: _Made) -> Mapping[str, bytes]:
     from exporters.report import pdf
 
-    return {f"{name}.pdf": pdf.write(document) for name, document in documents(material).items()}
+    return {f"{name}.pdf": pdf.write(document) for name, document in made.documents.items()}
 
 
-def _book(material: Material) -> Mapping[str, bytes]:
+def _book(made: _Made) -> Mapping[str, bytes]:
     from exporters.report import xlsx
 
+    material = made.material
     name = INCIDENT if material.incident else PERIODIC.get(material.kind, REPORT)
     return {f"{name}.xlsx": xlsx.write(material)}
 
 
-_WRITERS: Final[Mapping[str, Callable[[Material], Mapping[str, bytes]]]] = {
+_WRITERS: Final[Mapping[str, Callable[[_Made], Mapping[str, bytes]]]] = {
     "csv": _figures("csv"),
     "json": _figures("json"),
     "xlsx": _book,
