@@ -246,6 +246,7 @@ class DutyBook:
         """Go on by a clock that was set: waits keep their length, and no open incident begins ahead of the clock."""
         self._orphaned = {number: since + by for number, since in self._orphaned.items()}
         self._waiting = {key: since + by for key, since in self._waiting.items()}
+        self._excused = {number: seen + by for number, seen in self._excused.items()}
         for incident in [i for i in self._open.values() if i.confirmed_at > now]:
             self._keep(replace(incident, began_at=min(incident.began_at, now), confirmed_at=now), batch)
 
@@ -416,10 +417,12 @@ class DutyBook:
     def _cause(self, service: str, scene: Scene) -> Incident | None:
         """Return the incident at the root of this one: the farthest needed service that is down.
 
-        One that nobody was told of counts only while it is in trouble: else nobody would be told of either.
+        One that nobody was told of counts only while it is in trouble: else nobody would be told of either. One that
+        was down and answers again, if badly, is the cause of nothing any more.
         """
         down = [i for n in self._needs.of(service) if (i := self._open.get(n)) and i.state is State.DOWN]
-        seen = [i for i in down if i.told or scene.state(i.subject) in TROUBLE]
+        states = ((i, scene.state(i.subject)) for i in down)
+        seen = [i for i, state in states if state is State.DOWN or (i.told and state not in TROUBLE)]
         return seen[-1] if seen else None
 
     def _new(self, subject: str, state: State, began: datetime, now: datetime, detail: str = "") -> Incident:

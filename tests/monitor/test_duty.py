@@ -203,6 +203,26 @@ def test_a_needed_service_that_is_only_slow_is_no_cause() -> None:
     assert play.review(1) == ["opened data-centre", "opened mail"]
 
 
+def test_a_cause_that_answers_again_but_badly_hides_nothing_that_fails_later() -> None:
+    play = Play()
+    play.become("data-centre", DOWN)
+    assert play.review(1) == ["opened data-centre"]
+    play.become("data-centre", DEGRADED, 300)  # the incident stays open, and was once one of an outage
+    assert play.review(300) == []
+    play.become("mail", DOWN, 4000)
+    assert play.review(4000) == ["opened mail"]
+
+
+def test_what_a_cause_took_along_and_stays_away_is_told_though_the_cause_answers_only_badly() -> None:
+    play = Play()
+    play.become("data-centre", DOWN)
+    play.become("mail", DOWN)
+    assert play.review(1) == ["opened data-centre"]
+    play.become("data-centre", DEGRADED, 300)
+    assert play.review(300) == []
+    assert play.review(300 + ORPHAN_S) == ["opened mail"]
+
+
 def test_a_cause_that_nobody_was_told_of_and_that_is_over_hides_nothing() -> None:
     play = Play()
     play.become("data-centre", DOWN)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
+from monitor.journal import Batch
 from monitor.model import EventKind
 from tests.monitor.builders import at
 from tests.monitor.stage import DEGRADED, DOWN, ORPHAN_S, UP, WAIT_S, Play
@@ -118,3 +121,17 @@ def test_work_on_one_service_keeps_no_other_quiet() -> None:
     told = play.review(160)
     assert told == ["opened carrier"]
     assert play.last().notice.kind is EventKind.OPENED
+
+
+def test_a_clock_set_back_does_not_excuse_a_consequence_of_the_work_for_longer() -> None:
+    play = play_with("data-centre", 4000, 5000)
+    play.become("data-centre", DOWN, 4100)
+    play.become("mail", DOWN, 4101)
+    assert play.review(4110) == []
+    play.stage.work.clear()
+    play.become("data-centre", UP, 4120)
+    assert play.review(4120) == []
+    batch = Batch()
+    play.book.follow_clock(timedelta(seconds=-3600), at(520), batch)
+    assert play.review(521) == []
+    assert play.review(510 + ORPHAN_S + WAIT_S) == ["opened mail"]
