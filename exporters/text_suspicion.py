@@ -70,7 +70,7 @@ def blocks(notice: Notice, zone: tzinfo, lang: Language) -> tuple[tuple[str, Pai
         services = [one_line(name) for name in notice.members]
     else:
         not_so = pick(("không xác nhận", "not confirmed"), lang)
-        was_so = pick(("đã xác nhận là nghẽn, có thư riêng", "confirmed, told by a letter of its own"), lang)
+        was_so = pick(("đã thành sự cố, có thư riêng", "has become an incident, told by a letter of its own"), lang)
         services = [f"{one_line(name)}: {not_so if name in still else was_so}" for name in notice.members]
     found.append((pick(("Dịch vụ", "Services"), lang), (), tuple((line, "") for line in services[:NAMES_LIMIT])))
     if notice.kind is EventKind.SUSPECTED:

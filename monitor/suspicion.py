@@ -51,6 +51,9 @@ class Suspicions:
         """Tell what is newly suspected, and what became of what was told. Args: references: how many are good, bad."""
         if not self._watched:
             return
+        for track in self._watched.values():
+            if track.memory.state is State.DOWN:
+                track.queue.fast = None  # what comes after an outage is another queue
         self._watched = {n: t for n, t in self._watched.items() if t.queue.told_at or t.queue.suspicion}
         told = [t for t in self._watched.values() if t.queue.told_at is not None]
         suspected = [t for t in self._watched.values() if _seen(t)]
@@ -58,6 +61,8 @@ class Suspicions:
             self._go_on(told, suspected, references, now, batch)
         elif not suspected:
             self._first = None
+        elif self._first is not None and now < self._first:
+            self._first = now  # the clock was set back: the wait begins anew, and not when it has come so far again
         elif now >= (self._first or now) + GATHER:
             self._first = None
             self._mark(suspected, now, batch)
@@ -77,7 +82,10 @@ class Suspicions:
         if suspected:
             self._mark([t for t in suspected if t.queue.told_at is None], stamp, batch)
             return
-        came_to_nothing = [t for t in told if not t.queue.told_confirmed]
+        if any(t.gap is not None and not t.queue.told_confirmed for t in told):
+            return  # nobody sees it just now, as after a restart: nothing came of it yet
+        # What went down has an incident and words of its own too; that is not nothing.
+        came_to_nothing = [t for t in told if not t.queue.told_confirmed and t.memory.state in _ANSWERS]
         if came_to_nothing:
             self._owe(_Told(EventKind.UNCONFIRMED, told, came_to_nothing, references), stamp, now, batch)
         for track in told:

@@ -38,6 +38,6 @@ def test_a_suspicion_that_came_to_nothing_names_what_was_not_confirmed_and_what_
     letter = compose(over, site(), ("truc@example.vn",), None)
     assert "KHÔNG XÁC NHẬN NGHẼN: Mạng VNPT" in letter.subject
     assert "Mạng VNPT: không xác nhận" in letter.text
-    assert "đã xác nhận là nghẽn, có thư riêng" in letter.text
+    assert "đã thành sự cố, có thư riêng" in letter.text
     english = compose(over, site(Language.EN), ("truc@example.vn",), None)
     assert "CONGESTION NOT CONFIRMED" in english.subject

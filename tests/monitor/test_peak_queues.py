@@ -11,7 +11,7 @@ import pytest
 from config.plan import OutagePolicy, Plan, RatePeriod, Window
 from monitor.model import Result, State
 from probes.base import Reading
-from tests.monitor.builders import MAIL, check, plan, result, service, span
+from tests.monitor.builders import MAIL, bad, check, plan, result, service, span
 from tests.monitor.room import Room, living
 
 LINE = "line.ping"
@@ -85,6 +85,22 @@ async def test_a_suspicion_that_comes_to_nothing_is_taken_back_by_one_word_and_i
 
 
 @pytest.mark.timeout(60)
+async def test_of_a_line_that_goes_down_nobody_hears_that_its_queue_came_to_nothing(tmp_path: Path) -> None:
+    async with living(site(PEAK), tmp_path) as room:
+        await learn(room)
+        end = LEARN + 420
+        await live(room, LEARN, end, queue_s=0.014)
+        for number in range(6):
+            await room.feed(bad(LINE, end + 5.0 * number, attempt=number))
+        await room.wait(end + 60)
+        assert await room.told() == [("suspected", "suspicion"), ("opened", "line")]
+        await live(room, end + 100, end + HOUR)
+        told = await room.told()
+
+    assert told == [("suspected", "suspicion"), ("opened", "line"), ("recovered", "line")]
+
+
+@pytest.mark.timeout(60)
 async def test_outside_a_peak_nobody_is_told_of_a_suspicion(tmp_path: Path) -> None:
     async with living(site(span(-HOUR, 0)), tmp_path) as room:
         await learn(room)
@@ -111,6 +127,8 @@ async def test_a_restart_in_a_peak_forgets_neither_the_floor_nor_what_was_told(t
         assert after.judge.floor_s == floor_s
         assert after.fast is not None
         assert after.suspicion is not None
+        await room.wait(began + 526)  # reviewed before anything was measured again
+        assert await room.told() == [("suspected", "suspicion")]
         await live(room, began + 530, began + 600, queue_s=0.014)
         await live(room, began + 600, began + HOUR)
         told = await room.told()
