@@ -41,6 +41,8 @@ class Rates:
     def count(self, incident: Incident) -> None:
         """Take in an incident that has ended."""
         self._since = min(self._since or incident.began_at, incident.began_at)
+        if incident.withdrawn:
+            return  # it was our own fault
         if incident.parent is None and is_service(incident.subject):
             self._alone[incident.subject] += 1
 

@@ -113,7 +113,7 @@ class Tracer:
         self._forget(now)
 
     def _forget(self, now: datetime) -> None:
-        self._lately = {k: v for k, v in self._lately.items() if now < v[0] + SAME or not v[1].done()}
+        self._lately = {k: v for k, v in self._lately.items() if v[0] <= now < v[0] + SAME or not v[1].done()}
         board = self._board
         shown = board.open_incidents.keys() | {i.id for i in board.closed_incidents} | self._followed.keys()
         for number in [n for n in board.traces if n not in shown]:
@@ -167,7 +167,7 @@ class Tracer:
         """Run the probe, or wait for what another incident with the same way has asked for."""
         key = host, target.path_id
         had = self._lately.get(key)
-        if had is None or now >= had[0] + SAME:
+        if had is None or not had[0] <= now < had[0] + SAME:  # a clock that was set back makes nothing fresh
             had = self._lately[key] = now, asyncio.create_task(self._measure(target, host))
         return await asyncio.shield(had[1])
 

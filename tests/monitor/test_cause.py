@@ -6,15 +6,17 @@ import itertools
 import math
 import random
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from monitor.groups import Rates
 from monitor.judge import cause as causes
 from monitor.judge.cause import BLIND_CHANCE, PRIOR_S, WINDOW_S, Failure, Surroundings, Thing, Use, chance, own_rate
-from monitor.model import Cause, CauseKind, Certainty
-from tests.monitor.builders import at
+from monitor.model import Cause, CauseKind, Certainty, Incident, State
+from tests.monitor.builders import at, incident, plan, service
 
 HOST = Thing(CauseKind.HOST, "10.1.2.3")
 PATH = Thing(CauseKind.PATH, "vnpt")
@@ -192,6 +194,18 @@ def test_a_later_failure_joins_a_coincidence_only_in_its_time() -> None:
     assert causes.joins(cause, members, fail("s5", 150))
     assert not causes.joins(cause, members, fail("s5", 300))
     assert causes.grown(cause, [*members, fail("s5", 150)], around()).members == ("s0", "s1", "s2", "s5")
+
+
+def test_what_was_our_own_fault_teaches_nothing_of_a_service() -> None:
+    watched, services = plan(service("mail", "smtp")), ["mail"]
+    failed = incident(1, "mail", 0, ended=60)
+    taken_back = replace(incident(2, "mail", 100, ended=160), state=State.UNKNOWN)
+
+    def rate(*recent: Incident) -> float:
+        return Rates(recent).around(watched, {}, services, at(1000)).rate("mail")
+
+    assert taken_back.withdrawn
+    assert rate(failed, taken_back) == rate(failed) == 2 * rate(replace(failed, parent=7))
 
 
 @given(seed=st.integers(0, 2**32))

@@ -92,6 +92,21 @@ async def test_incidents_with_one_way_share_one_trace(tmp_path: Path) -> None:
         assert traces[0].times_ms == traces[1].times_ms  # the very same packets
 
 
+async def test_a_trace_from_before_the_clock_was_set_back_serves_no_other_incident(tmp_path: Path) -> None:
+    async with tracing(tmp_path) as (room, tracer):
+        await fail(room, WEB, 0)
+        tracer.look(at(4000))
+        await tracer.finish()
+        await fail(room, PING, 0)
+        tracer.look(at(400))
+        await tracer.finish()
+
+        traces = [t for of_one in room.board.traces.values() for t in of_one]
+        assert {t.incident for t in traces if t.at == at(400)} == {1, 2}
+        ((asked_at, _),) = tracer._lately.values()
+        assert asked_at == at(400)  # with packets of their own
+
+
 async def test_a_restart_goes_on_with_what_was_traced_and_knows_the_way_as_it_was(tmp_path: Path) -> None:
     async with tracing(tmp_path) as (room, tracer):
         await fail(room, PING, 0)
