@@ -142,13 +142,12 @@ class Judge:
     def add_calm(self, first: float, last: float, rtts: Sequence[float]) -> bool:
         """Take in packets of one bin all at once, when no packet before them was slow and none of them is.
 
-        The same as `add` and `advance` for each, and far cheaper: most of a record is calm.
+        The same as `add` and `advance` for each, and far cheaper. Returns whether it did; else feed them one by one.
 
         Args:
-            first, last: when the first and the last of them were sent.
+            first: when the first of them was sent.
+            last: when the last of them was.
             rtts: seconds, in order of time; infinite when lost.
-
-        Returns: whether they were taken in; otherwise feed them one by one.
         """
         hole = first - self._answered > HOLE_S or last - first > HOLE_S  # also before the first answer of all
         most = max(rtts)
