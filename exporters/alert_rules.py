@@ -292,7 +292,7 @@ _MONITOR: Final = (
     ),
     Alert(
         name="ThongsuotEvidenceFills",
-        measure="thongsuot_evidence_days_left",
+        measure="thongsuot_evidence_left_seconds / 86400",
         condition="< 14",
         lasting="1h",
         severity="warning",

@@ -136,9 +136,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "evidence_bytes", _SITE, "What the journal and the evidence take of the disk; absent before the first hour."
     ),
     _gauge("evidence_budget_bytes", _SITE, "What they may take: store.budget, or all that is theirs or free."),
-    _gauge(
-        "evidence_days_left", _SITE, "Days until raw results must go for want of room, at the rate of the last week."
-    ),
+    _gauge("evidence_left_seconds", _SITE, "Until raw results must go for want of room, at the rate of the last week."),
     _gauge(
         "results_recorded", _SITE, "0 while the disk is all but full and raw results are not written; watching goes on."
     ),

@@ -198,8 +198,12 @@ def _add_monitor(lines: _Lines, board: Board, site: str) -> None:
 
 def _add_own(lines: _Lines, board: Board, site: str) -> None:
     """What happened to us and to our clock, and how much room is left for the past."""
-    names = ("thongsuot_evidence_bytes", "thongsuot_evidence_budget_bytes", "thongsuot_evidence_days_left")
-    for name, figure in zip(names, board.room or (), strict=False):
+    taken, budget, days = board.room or (None, None, None)
+    for name, figure in (
+        ("thongsuot_evidence_bytes", taken),
+        ("thongsuot_evidence_budget_bytes", budget),
+        ("thongsuot_evidence_left_seconds", None if days is None else days * 86400),
+    ):
         if figure is not None:
             lines[name].append(f"{name}{{{site}}} {figure!r}\n")
     for kind in LAPSES:

@@ -93,8 +93,9 @@ def _by_ranks(row: Mapping[str, Any]) -> array[int]:
     count = row["good"]
     if not count:
         return array("I")
-    places = [0, rank(count, 50), rank(count, 95), rank(count, 99), count - 1]
-    return array("I", (round(v) for v in _drawn(places, [row[name] for name in RANKS])))
+    low, middle, p95, _, high = (row[name] for name in RANKS)
+    places = [0, rank(count, 50), rank(count, 95), count - 1]
+    return array("I", (round(v) for v in _drawn(places, [low, middle, high if p95 is None else p95, high])))
 
 
 def _drawn(places: Sequence[int], values: Sequence[float]) -> list[float]:

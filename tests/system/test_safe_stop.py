@@ -128,4 +128,4 @@ async def test_the_days_that_are_left_stand_on_the_board(tmp_path: Path) -> None
     assert 0 < taken < budget
     assert days is not None
     assert days > 0
-    assert "thongsuot_evidence_days_left{" in render(board)[0].decode()
+    assert "thongsuot_evidence_left_seconds{" in render(board)[0].decode()
