@@ -207,7 +207,7 @@ class Exchange(Generic[T]):
             except OSError as exc:
                 self._fail(connect_error(exc.errno or 0, self._address, self._sock))
                 return
-            except ProbeError as exc:
+            except Exception as exc:  # noqa: BLE001  a bug in reading is told as one: in a callback it would look like silence
                 self._fail(exc)
                 return
             if answer is None:

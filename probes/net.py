@@ -9,6 +9,7 @@ import asyncio
 import errno
 import ipaddress
 import os
+import re
 import socket
 import ssl
 import struct
@@ -80,9 +81,10 @@ class Address(NamedTuple):
             return self.ip, self.port
         ip, _, scope = self.ip.partition("%")
         try:
-            return ip, self.port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
-        except OSError as exc:
+            number = int(scope) if re.fullmatch("[0-9]{1,9}", scope) else socket.if_nametoindex(scope)
+        except (OSError, UnicodeError) as exc:
             raise ProbeError(Fault.LOCAL, f"there is no interface {scope} here, as {self.ip} wants") from exc
+        return ip, self.port, 0, number
 
 
 async def resolve(m: Measurement, host: str, port: int = 0, family: IpFamily = IpFamily.ANY) -> list[Address]:

@@ -278,7 +278,7 @@ def _sockaddr(ip: str, port: int) -> tuple[str, int] | tuple[str, int, int, int]
     ip, _, scope = ip.partition("%")
     if not scope:
         return ip, port
-    return ip, port, 0, int(scope) if scope.isdigit() else socket.if_nametoindex(scope)
+    return ip, port, 0, int(scope) if scope.isdigit() and len(scope) < 10 else socket.if_nametoindex(scope)
 
 
 def _refusal(ip: str, answer: Answer) -> Failed:

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from typing import Annotated, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, quote_plus, unquote, urlencode
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -39,6 +39,8 @@ from probes.web_steps import SECRET, STEPS_LIMIT, Step, Values, extracted, usabl
 RESERVE: Final = 0.2  # share of the time-out kept for steps that always run: a session left open is a seat taken
 RESERVE_MOST_S: Final = 3.0
 WORDS_S: Final = 0.05  # kept so that a time-out names its step; the share below where the time-out is short
+LEAK_LENGTH: Final = 6  # characters of the password in a text that make us withhold it
+_WITHHELD: Final = "(text withheld: it repeats the login)"
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 
@@ -83,9 +85,21 @@ class Settings(TlsSettings, PasswordSettings):
     @property
     def named_hosts(self) -> frozenset[str]:
         """Every host that stands in these settings."""
-        whole = (step.address for step in self.steps if "{" not in step.address)
-        named = (parse_url(self.url).join(address) for address in whole)
+        named = (self._whole(step.address) for step in self.steps if "{" not in step.address)
         return frozenset(url.host for url in (*map(parse_url, self.login_origins), *named))
+
+    def _whole(self, address: str) -> Url:
+        return parse_url(address) if "://" in address.partition("?")[0] else parse_url(self.url).join(address)
+
+    @model_validator(mode="after")
+    def _steps_lead_somewhere(self) -> Settings:
+        for number, step in enumerate(self.steps, 1):
+            try:
+                if "{" not in step.address:
+                    self._whole(step.address)
+            except ValueError as exc:
+                raise ValueError(f"step {number} leads to no web address: {exc}") from exc
+        return self
 
     @model_validator(mode="after")
     def _steps_fit_together(self) -> Settings:
@@ -119,10 +133,28 @@ async def run(s: Settings, m: Measurement) -> None:
     """
     known = {"username": s.username, SECRET: (await s.password()).get_secret_value()} if s.username else {}
     journey = _Journey(s, Values(known))
+    pieces = _pieces(known.get(SECRET, ""))
     try:
         await journey.take(m)
+    except ProbeError as exc:
+        if _repeats(exc.detail, pieces):
+            raise ProbeError(exc.fault, f"{m.facts.get('failed_step', 'a step')}: {_WITHHELD}") from None
+        raise
     finally:
         journey.note(m)
+        m.facts |= {name: _WITHHELD for name, text in m.facts.items() if _repeats(text, pieces)}
+
+
+def _pieces(secret: str) -> frozenset[str]:
+    """Return what a text must not hold: a site may send back what it was sent, whole or in an address."""
+    forms = filter(None, (secret, quote(secret, safe=""), quote_plus(secret)))
+    return frozenset(f[at : at + LEAK_LENGTH].lower() for f in forms for at in range(max(1, len(f) - LEAK_LENGTH + 1)))
+
+
+def _repeats(text: str, pieces: frozenset[str]) -> bool:
+    low = text.lower()
+    low += f"\n{unquote(low)}"
+    return any(piece in low for piece in pieces)
 
 
 class _Journey:

@@ -65,6 +65,12 @@ async def test_a_literal_address_costs_no_lookup(host: str, tools: Tools) -> Non
     assert not tools._made
 
 
+@pytest.mark.parametrize("scope", ["nichts", "9" * 30, "²", "99999999999"])
+def test_an_interface_that_cannot_be_is_our_own_fault(scope: str) -> None:
+    with pytest.raises(ProbeError, match="no interface"):
+        Address(socket.AF_INET6, f"fe80::1%{scope}", 80).sockaddr  # noqa: B018  reading it is what is tried
+
+
 async def test_a_name_is_looked_up_and_timed(measurement: Measurement) -> None:
     addresses = await resolve(measurement, "localhost", 80, IpFamily.IP4)
     assert [a.ip for a in addresses] == ["127.0.0.1"]

@@ -247,8 +247,26 @@ async def test_redirects_without_end_end() -> None:
         ),
         ({"steps": [{"get": "/", "extract": {"password": "a"}}]}, "cannot name a value"),
         ({"steps": [{"get": "/", "headers": {"Cookie": "a"}}]}, "not a header"),
+        ({"steps": [{"get": "http://["}]}, "step 1 leads to no web address"),
+        ({"steps": [{"get": "/"}, {"post": "ftp://a.vn/"}]}, "step 2 leads to no web address"),
+        ({"steps": [{"get": "http://u:p@a.vn/"}]}, "no login in a URL"),
     ],
 )
 def test_journeys_that_make_no_sense_are_refused(settings: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         settings_of("web", **({"url": "http://a.vn/"} | settings))
+
+
+@pytest.mark.parametrize("echo", ["mat-khau-123", "mat%2Dkhau%2D123", "xx-khau-12"])
+async def test_a_site_that_sends_the_password_back_does_not_get_it_shown(
+    echo: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("P", "mat-khau-123")
+    pages = {"/vao": redirect(f"/sai/{echo}"), f"/sai/{echo}": page(f"<title>{echo}</title>")}
+    step: dict[str, Any] = {"name": "vào", "post": "/vao", "fields": {"p": "{password}"}, "expect": {"body": "chào"}}
+    async with site(pages) as web:
+        reading = await probe("web", url=web.url(), steps=[step], username="a", password_env="P", plaintext_login=True)
+    assert reading.fault is Fault.CONTENT
+    assert reading.detail == "step 1 (vào): (text withheld: it repeats the login)"
+    assert reading.facts["final_url"] == "(text withheld: it repeats the login)"
+    assert reading.facts["failed_step"] == "step 1 (vào)"
