@@ -423,4 +423,4 @@ def reading_of(m: Measurement, fault: Fault | None, detail: str, began: float, l
     values = m.values
     if not all(map(math.isfinite, values.values())):
         values = {k: v for k, v in values.items() if math.isfinite(v)}
-    return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s), late_s)
+    return Reading(fault, detail, duration_s, m.phases, values, m.facts, tuple(m.rtts_s), min(late_s, duration_s))

@@ -63,10 +63,10 @@ def drill_command(  # noqa: PLR0913, PLR0917  the command line's own options
         raise typer.Exit(_demo(only or [], words or Language.VI, as_json=as_json))
     if scenario is None or only:
         _end(WRONG_USE, "with CONFIG give --scenario FILE, and no --only")
-    from thongsuot import drill_scenario_command
+    from thongsuot.drill_scenario_command import Asked, run
 
-    asked = drill_scenario_command.Asked(config, scenario, at, seed, send=send, yes=yes, as_json=as_json)
-    raise typer.Exit(drill_scenario_command.run(asked, words))
+    asked = Asked(config, scenario, at, seed, send=send, yes=yes, as_json=as_json)
+    raise typer.Exit(run(asked, words))
 
 
 def _demo(only: list[str], lang: Language, *, as_json: bool) -> int:

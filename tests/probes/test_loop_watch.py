@@ -67,7 +67,8 @@ async def test_a_run_feels_no_more_lateness_than_it_lasted() -> None:
     hold(0.03)
     began = watch.enter()
     hold(0.01)
-    assert watch.leave(began) < 0.015
+    felt = watch.leave(began)
+    assert felt <= time.monotonic() - began
     watch.leave(other)
     watch.close()
 
