@@ -15,7 +15,6 @@ from config.plan import Language, ServiceKind
 from monitor.model import SUSPECT, Retracted, State
 from probes.base import Fault, one_line
 
-
 Words = tuple[str, str]  # Vietnamese, English
 
 
@@ -224,9 +223,21 @@ def cause_sentence(cause: str, lang: Language = Language.VI) -> str:
     return template.replace("{name}", one_line(cause))
 
 
-def blame_sentence(good: int, bad: int, lang: Language = Language.VI) -> str:
-    """Return whether it is us or them, by how many references answered and how many did not."""
-    if good and not bad:
+def blame_sentence(good: int, bad: int, lang: Language = Language.VI, *, between: bool = False) -> str:
+    """Return whether it is us or them, by how many references answered and how many did not.
+
+    Args:
+        good: references that answered.
+        bad: references that did not.
+        lang: of the words.
+        between: a path or a carrier is blamed: then it is neither of the two.
+    """
+    if good and not bad and between:
+        words = (
+            f"Các mốc tham chiếu vẫn thông ({good}/{good}) → không phải do trạm đo.",
+            f"All references answer ({good}/{good}) → the trouble is not ours.",
+        )
+    elif good and not bad:
         words = (
             f"Các mốc tham chiếu vẫn thông ({good}/{good}) → sự cố ở phía dịch vụ, không phải do trạm đo.",
             f"All references answer ({good}/{good}) → the trouble is on the service's side, not ours.",

@@ -17,7 +17,7 @@ from exporters import text, text_cause, text_route, text_suspicion
 from exporters.letter_layout import Draft, Part, as_html, as_text
 from exporters.text import Words, pick
 from exporters.text_reason import reason_words
-from monitor.model import OWN_FAULT, EventKind, Evidence, Notice, State
+from monitor.model import OWN_FAULT, CauseKind, EventKind, Evidence, Notice, State
 from probes.base import one_line
 
 MARK: Final = "[Thông Suốt]"  # the first word of every subject, for filters
@@ -349,7 +349,9 @@ class _Writer:
         if self.n.cause:
             lines.append(text.cause_sentence(self.n.cause, self.lang))
         if self.n.kind is not EventKind.RECOVERED:
-            lines.append(text.blame_sentence(self.n.references_good, self.n.references_bad, self.lang))
+            good, bad, why = self.n.references_good, self.n.references_bad, self.n.why
+            between = why is not None and why.kind in (CauseKind.PATH, CauseKind.CARRIER)
+            lines.append(text.blame_sentence(good, bad, self.lang, between=between))
         if self.n.flapping:
             lines.append(pick(_FLAPPING, self.lang))
         return Part(title, lines=_plain(lines))

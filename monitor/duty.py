@@ -165,6 +165,8 @@ class DutyBook:
                 self._keep(self._new(service.id, state, began, now, detail=scene.reason(service.id)), batch)
             elif state.severity > incident.state.severity and not scene.at_work(service.id, now):
                 worse = replace(incident, state=state)
+                if incident.told and (incident.cause is None or incident.cause.kind is CauseKind.PATH):
+                    worse = replace(worse, cause=scene.one_path(service.id))  # one path when it began, all of them now?
                 self._keep(worse, batch)
                 if worse.told and self._open.group(worse) is None and not scene.flapping(service.id):
                     self._owe(worse, EventKind.WORSENED, scene, now, batch)
@@ -221,8 +223,12 @@ class DutyBook:
         gone = [i for s in services if (i := self._open.get(s)) and scene.state(s) not in TROUBLE]
         parents = {i.parent for i in gone}
         ended = [self._take_back(i, now, batch) for i in gone]
-        empty = [g for g in self._open.groups() if g.id in parents and not self._open.members(g)]
-        ended += [self._take_back(g, now, batch) for g in empty]
+        for group in [g for g in self._open.groups() if g.id in parents]:
+            if not self._open.members(group):
+                ended.append(self._take_back(group, now, batch))
+            elif group.cause is not None:  # they are no part of it, and never come back to it
+                left = tuple(m for m in group.cause.members if m not in {i.subject for i in gone})
+                self._keep(replace(group, cause=replace(group.cause, members=left)), batch)
         if own is None or not ended or self._plan.mail is None:
             return
         notice = self._notices.of_ourselves(own, EventKind.CORRECTED, scene, now)
@@ -395,7 +401,9 @@ class DutyBook:
                 self._tell_group(spread, EventKind.SPREAD, scene, now, batch)
             return
         self._waiting.pop((group.id, "spread"), None)
-        back = [m for m in cause.members if m not in self._open]
+        back = [m for m in cause.members if m in self._services and m not in self._open and scene.state(m) is State.UP]
+        if not any(scene.state(s) in TROUBLE for s in down):
+            return  # nobody sees those that stay away
         if not back or cause.partly or len(back) == len(cause.members):
             self._waiting.pop((group.id, "partly"), None)
         elif now >= self._waiting.setdefault((group.id, "partly"), now) + ORPHAN_WAIT:

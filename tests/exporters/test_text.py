@@ -119,6 +119,8 @@ def test_a_brief_time_names_the_day_only_when_it_is_another_one() -> None:
 def test_the_references_tell_whose_trouble_it_is(good: int, bad: int, says: str) -> None:
     assert says in text.blame_sentence(good, bad)
     assert text.blame_sentence(good, bad, Language.EN) != text.blame_sentence(good, bad)
+    # Where a path is blamed, no letter may say in one breath that it is the service.
+    assert not (good and not bad and "phía dịch vụ" in text.blame_sentence(good, bad, between=True))
 
 
 def test_numbers_use_the_comma_in_vietnamese() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from monitor.duty import SPREAD_WAIT
+from monitor.duty import SPREAD_WAIT, OwnFault
+from monitor.journal import Batch
 from monitor.judge.cause import Thing, Use
-from monitor.model import CauseKind, Certainty, Incident
+from monitor.model import OWN_FAULT, Cause, CauseKind, Certainty, Incident
 from tests.monitor.builders import MAIL, at, plan, service
-from tests.monitor.stage import CONGESTED, DEGRADED, DOWN, ORPHAN_S, UP, WAIT_S, Play
+from tests.monitor.stage import CONGESTED, DEGRADED, DOWN, ORPHAN_S, UNKNOWN, UP, WAIT_S, Play
 
 SPREAD_S = SPREAD_WAIT.total_seconds()
 HOST = Thing(CauseKind.HOST, "10.1.2.3")
@@ -274,3 +275,47 @@ def test_without_mail_there_is_a_group_and_nobody_is_told() -> None:
         play.become(name, UP, 50)
     assert play.review(51) == []
     assert play.open() == set()
+
+
+def test_who_is_not_seen_is_not_back_and_who_stays_away_unseen_is_not_told_again() -> None:
+    play = shared("a", "b")
+    play.become("a", DOWN, 0)
+    play.become("b", DOWN, 5)
+    assert len(play.review(10)) == 1
+    play.become("a", UP, 100)
+    play.review(101)
+    play.become("a", UNKNOWN, 110)  # back, and out of sight since
+    assert play.review(101 + 2 * ORPHAN_S) == []
+    play.become("a", UP, 300)
+    play.become("b", UNKNOWN, 300)
+    assert play.review(301) == play.review(301 + 2 * ORPHAN_S) == []
+    play.become("b", DOWN, 500)
+    assert play.review(501) == []
+    assert play.review(501 + ORPHAN_S) == ["partly group:host:10.1.2.3"]
+
+
+def test_what_was_taken_back_is_no_part_of_a_group_any_more() -> None:
+    play = shared("a", "b", "c")
+    for name in "abc":
+        play.become(name, DOWN, 0)
+    play.review(10)
+    play.become("b", UNKNOWN, 20)
+    play.stage.faults[OWN_FAULT] = OwnFault(OWN_FAULT, "far", at(0))
+    batch = Batch()
+    play.book.take_back(["b"], play.stage, at(20), batch)
+    play.rows |= batch.incidents
+    found = group(play).cause
+    assert found is not None
+    assert (found.members, group(play).ended_at) == (("a", "c"), None)
+
+
+def test_a_path_that_was_to_blame_alone_is_not_blamed_when_all_of_them_fail() -> None:
+    play = Play(FIVE)
+    play.stage.paths["a"] = Cause(CauseKind.PATH, "vnpt", Certainty.CERTAIN, ("a",), of=1, paths=2)
+    play.become("a", DEGRADED, 0)
+    assert play.review(1) == ["opened a"]
+    assert play.last().notice.why == play.stage.paths["a"]
+    play.stage.paths.clear()
+    play.become("a", DOWN, 100)
+    assert play.review(101) == ["worsened a"]
+    assert play.last().notice.why is None
