@@ -90,7 +90,11 @@ class _Link:
         self._drops, self._dropped_at = 0, -math.inf  # packets that our receive buffer had no room for, by the kernel
         # A stamp or an ICMP error in the error queue counts as an error of the socket, at which uvloop's reader gives
         # up for good (libuv, uv__poll_io). Asked through an epoll of its own, it is a reason to read like any other.
-        self._ready = select.epoll()
+        try:
+            self._ready = select.epoll()
+        except OSError:  # no descriptor left
+            self._sock.close()
+            raise
         self._ready.register(self._sock, select.EPOLLIN)
         loop.add_reader(self._ready, self.read)
 

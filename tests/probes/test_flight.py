@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import resource
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -251,3 +253,29 @@ async def test_what_was_called_off_wakes_nobody() -> None:
     await asyncio.sleep(0.05)
     assert deadlines._timer is None
     assert not deadlines._waiting
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 3])
+async def test_without_descriptors_it_is_our_own_fault_and_none_is_lost(tools: Tools, room: int) -> None:
+    with socket.socket() as server, socket.socket() as highest:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        settings: dict[ProbeType, dict[str, Any]] = {
+            tcp.PROBE: {"host": "127.0.0.1", "port": server.getsockname()[1]},
+            icmp.PROBE: {"host": "127.0.0.1", "count": 1},
+            DNS: {"server": "127.0.0.1", "port": closed_port(), "name": "a.vn"},
+        }
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        before = open_sockets()
+        for kind, what in settings.items():
+            with contextlib.closing(Tools()) as its:
+                flight = Landing()
+                launch = prepared(kind, its, **what)
+                resource.setrlimit(resource.RLIMIT_NOFILE, (highest.fileno() + 1 + room, limits[1]))
+                try:
+                    assert flight.start(kind, launch, Measurement(1.0, tools=its), asyncio.get_running_loop())
+                    reading = await flight.reading
+                finally:
+                    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            assert reading.fault in (None, Fault.LOCAL, Fault.REFUSED)
+        assert open_sockets() == before
