@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from rfc3161_client import (
     HashAlgorithm,
     TimestampRequestBuilder,
@@ -32,6 +33,16 @@ from monitor.der_order import sorted_certificates
 FOLDER: Final = "timestamps"
 SHA256: Final = x509.ObjectIdentifier("2.16.840.1.101.3.4.2.1")
 TOKEN_LIMIT: Final = 64 << 10  # bytes; one with a chain of certificates takes some 6 kB
+# What odd certificates make the library raise; these are no ValueErrors.
+_ODD_CERTIFICATES: Final = (
+    UnsupportedAlgorithm,
+    TypeError,
+    x509.AttributeNotFound,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 _NAME: Final = re.compile(r"(\d+)-([0-9a-f]{12})\.tsr")
 
 
@@ -127,6 +138,8 @@ def _checked(response: TimeStampResponse, line: str, roots: Sequence[x509.Certif
         VerifierBuilder(roots=list(roots), nonce=nonce).build().verify(response, _digest(line))
     except (VerificationError, ValueError) as exc:
         raise StampError(str(exc)) from exc
+    except _ODD_CERTIFICATES as exc:
+        raise StampError(f"a certificate of the stamp cannot be read: {exc}") from exc
     return response.tst_info.gen_time
 
 

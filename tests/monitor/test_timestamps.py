@@ -171,6 +171,16 @@ def test_no_byte_of_a_stamp_can_be_changed_so_that_it_names_another_time(tsa: Pa
             continue
 
 
+def test_a_certificate_of_no_known_version_is_no_end_of_the_daemon(tsa: Path) -> None:
+    roots = timestamps.load_roots(tsa / "ca.pem")
+    question = timestamps.ask(1, "one")
+    answer = reply_to(tsa, question.body)
+    third = b"\xa0\x03\x02\x01\x02"  # [0] EXPLICIT INTEGER 2: version 3, at the head of each certificate
+    assert third in answer
+    with pytest.raises(StampError):
+        timestamps.accept(question, answer.replace(third, third[:-1] + b"\x30"), roots)
+
+
 @pytest.mark.timeout(40)
 async def test_verify_prints_when_a_line_was_stamped_and_finds_a_wrong_stamp_and_a_cut_tail(
     tmp_path: Path, journal: Journal, tsa: Path, monkeypatch: pytest.MonkeyPatch
