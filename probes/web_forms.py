@@ -138,6 +138,8 @@ def _values(
 def _texts(markup: Markup, wanted: frozenset[Element]) -> dict[Element, str]:
     found: dict[Element, str] = {}
     for element, text in markup.pieces:
-        if text is not None and element in wanted:
-            found[element] = (found.get(element, "") + text)[:VALUE_LIMIT]
+        # Of fields alone: the text of a whole form, put together piece by piece, would take quadratic time.
+        if text is not None and element.tag in ("textarea", "option") and element in wanted:
+            before = found.get(element, "")
+            found[element] = before if len(before) >= VALUE_LIMIT else (before + text)[:VALUE_LIMIT]
     return found
