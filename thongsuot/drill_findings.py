@@ -195,7 +195,10 @@ def _date(
     if found := bad or other:
         finding.detected_at, finding.state = found[0].confirmed_at, found[0].state
         backs = [c for c in seen if c.state is State.UP and c.confirmed_at > found[0].confirmed_at]
-        finding.back_at = backs[-1].confirmed_at if backs else None
+        # What fails again with a later fault comes back once more: the end that was told is this one's.
+        told = finding.back_word.created_at if finding.back_word is not None else None
+        before = [c for c in backs if told is None or c.confirmed_at <= told]
+        finding.back_at = (before or backs)[-1].confirmed_at if backs else None
 
 
 def _reasons(finding: Finding) -> list[str]:

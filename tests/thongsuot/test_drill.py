@@ -14,9 +14,12 @@ from typer.testing import CliRunner
 from config.loader import load_text
 from config.plan import Language, Plan
 from exporters.mail_drill import send_drill, write_drill_message
-from monitor.model import State
+from monitor.model import EventKind, State
+from monitor.words import Told
 from probes.base import utc_now
+from tests.monitor.builders import at, change, incident, notice
 from thongsuot.cli import app
+from thongsuot.drill_findings import Injected, judge
 from thongsuot.drill_scenario import ScenarioOutcome, drill_scenario
 from thongsuot.province_mail import MailHouse, SmtpListener
 from thongsuot.province_mailbox import Mailbox
@@ -70,6 +73,20 @@ def test_a_dead_service_is_detected_told_and_told_over_within_its_limits(tmp_pat
     assert 20 < found.told_s <= found.fault.limit_s
     assert [w.notice.kind.value for w in outcome.words] == ["opened", "recovered"]
     assert not (tmp_path / "state").exists(), "the state directory is not touched"
+
+
+def test_a_service_that_fails_with_a_later_fault_too_was_back_when_its_end_was_told() -> None:
+    fault = Injected("mail", "mail", ("mail",), State.DOWN, at(0), at(100), 60.0, 60.0)
+    states = [(State.DOWN, 10.0), (State.UP, 110.0), (State.DOWN, 310.0), (State.UP, 410.0)]
+    known = {"mail": [change("mail", state, s - 5, confirmed=s) for state, s in states]}
+    said = [
+        (Told(notice(1, kind=kind), f"<{s}>", "<1>", at(s), at(s), withdrawn=False), at(s))
+        for kind, s in ((EventKind.OPENED, 10.0), (EventKind.RECOVERED, 110.0))
+    ]
+    (found,) = judge([fault], known, [incident(1, "mail", 5, ended=105)], said)
+
+    assert (found.detected_at, found.back_at, found.back_told_at) == (at(10), at(110), at(110))
+    assert found.passed
 
 
 def test_consequences_are_told_with_their_cause_and_count_as_one(tmp_path: Path) -> None:
