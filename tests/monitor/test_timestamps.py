@@ -176,9 +176,9 @@ def test_a_certificate_of_no_known_version_is_no_end_of_the_daemon(tsa: Path) ->
     question = timestamps.ask(1, "one")
     answer = reply_to(tsa, question.body)
     third = b"\xa0\x03\x02\x01\x02"  # [0] EXPLICIT INTEGER 2: version 3, at the head of each certificate
-    assert third in answer
-    with pytest.raises(StampError):
-        timestamps.accept(question, answer.replace(third, third[:-1] + b"\x30"), roots)
+    last = answer.rindex(third) + len(third) - 1
+    with pytest.raises(StampError, match="cannot be read"):
+        timestamps.accept(question, answer[:last] + b"\x30" + answer[last + 1 :], roots)
 
 
 @pytest.mark.timeout(40)
