@@ -367,6 +367,18 @@ FORMS: Final = (
         _span,
     ),
     _form(
+        "http_content",
+        "nobody has approved this page yet",
+        r"nobody has approved this page yet: .+",
+        "chưa ai duyệt nội dung trang này nên chưa so sánh được (duyệt bằng lệnh thongsuot approve)",
+    ),
+    _form(
+        "heartbeat",
+        "heartbeats are heard by the running daemon alone",
+        r"heartbeats are heard by the running daemon alone",
+        "chỉ chương trình giám sát đang chạy mới nhận được tín hiệu báo về",
+    ),
+    _form(
         "heartbeat",
         "it says that it failed: ",
         r"it says that it failed: (.+)",
@@ -383,8 +395,15 @@ FORMS: Final = (
 )
 
 
+_STEP: Final = re.compile(r"step (\d+) \(([^()]*)\): (.+)")  # probes/web.py: which part of a journey failed
+
+
 def detail_words(detail: str, zone: tzinfo) -> str:
     """Return what a probe recorded, as a Vietnamese clause; empty for what has no known form."""
+    step = _STEP.fullmatch(detail)
+    if step:
+        why = detail_words(step[3], zone)
+        return f"bước {step[1]} ({step[2]}): {why}" if why else ""
     for form in FORMS:
         found = form.pattern.fullmatch(detail)
         if found:

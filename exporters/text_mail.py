@@ -16,7 +16,7 @@ from config.plan import SitePlan
 from exporters import text, text_cause, text_route, text_suspicion
 from exporters.letter_layout import Draft, Part, as_html, as_text
 from exporters.text import Words, pick
-from exporters.text_reason import reason_words
+from exporters.text_reason import incident_words, reason_words
 from monitor.model import OWN_FAULT, CauseKind, EventKind, Evidence, Notice, State
 from probes.base import one_line
 
@@ -272,7 +272,8 @@ class _Writer:
         else:
             rest = ((self.say("Xác nhận", "Confirmed"), at),)
         number = ((self.say("Sự cố số", "Incident"), str(self.n.incident)),)
-        why = ((self.say("Lý do đã ghi", "Recorded reason"), one_line(self.n.reason)),)
+        reason = incident_words(self.n.reason, self.lang, self.tz) or one_line(self.n.reason)
+        why = ((self.say("Lý do đã ghi", "Recorded reason"), reason),)
         told_why = why if self.n.reason and self.n.kind is EventKind.RECOVERED else ()
         return (site, *what, *began, *rest, *told_why, *number)
 

@@ -49,3 +49,10 @@ def reason_words(detail: str, lang: Language = Language.VI, zone: tzinfo = UTC) 
         took, allowed = (number_words(int(ms) / 1000, 1, lang) for ms in (found[1], found[2]))
         return pick((f"{what}: {took} giây, cho phép {allowed} giây", f"{what}: {took} s, allowed {allowed} s"), lang)
     return detail_words(detail, zone) if lang is Language.VI else ""
+
+
+def incident_words(recorded: str, lang: Language = Language.VI, zone: tzinfo = UTC) -> str:
+    """Return what an incident's recorded `CHECK: REASON` says, in the reader's language; empty for no known form."""
+    name, _, reason = recorded.partition(": ")
+    said = reason_words(reason, lang, zone)
+    return f"{name}: {said}" if said else ""

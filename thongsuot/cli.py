@@ -238,7 +238,7 @@ def once_command(
         print(json.dumps({"ok": well, "checks": [once.as_json(o) for o in outcomes]}, ensure_ascii=False))
     else:
         names = {s.id: s.name for s in plan.services}
-        once.print_table(outcomes, names, lang or ctx.obj or plan.site.language)
+        once.print_table(outcomes, names, lang or ctx.obj or plan.site.language, plan.site.timezone)
     raise typer.Exit(WELL if well else NOT_WELL)
 
 

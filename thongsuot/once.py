@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from ipaddress import ip_address
 from pathlib import Path as FilePath
 from statistics import median
@@ -22,6 +23,7 @@ from ruamel.yaml.error import YAMLError
 from config.plan import REFERENCES, Language, Plan, Target
 from exporters import text
 from exporters.text_page import label
+from exporters.text_reason import reason_words
 from monitor.model import State
 from probes import PROBES
 from probes.approved_pages import ApprovedPages
@@ -122,7 +124,7 @@ def reading_json(reading: Reading) -> dict[str, Any]:
     }
 
 
-def print_table(outcomes: Sequence[Outcome], names: dict[str, str], lang: Language) -> None:
+def print_table(outcomes: Sequence[Outcome], names: dict[str, str], lang: Language, zone: tzinfo = UTC) -> None:
     """Print outcomes for people, on standard output."""
     words = ("Dịch vụ", "Phép kiểm tra", "Trạng thái", "Thời gian", "Chi tiết")
     if lang is Language.EN:
@@ -131,14 +133,16 @@ def print_table(outcomes: Sequence[Outcome], names: dict[str, str], lang: Langua
     names = {REFERENCES: label("references", lang), **names}
     for outcome in outcomes:
         state, reading = outcome.state, outcome.reading
-        why = text.fault_phrase(reading.fault, lang) if reading.fault else ""
+        said = reason_words(reading.detail, lang, zone)
+        why = text.fault_phrase(reading.fault, lang) if reading.fault and not said else ""
+        detail = said or reading.detail
         table.add_row(
             # Text, not str: names and details are not markup.
             Text(names.get(outcome.target.service, outcome.target.service)),
             Text(outcome.target.name),
             Text(f"{text.state_symbol(state)} {text.state_word(state, lang)}", style=_COLOURS.get(state, "")),
             Text(f"{text.number_words(_shown_s(reading) * 1000, 1, lang)} ms"),
-            Text(f"{why}: {reading.detail}" if why and reading.detail else why or reading.detail),
+            Text(f"{why}: {detail}" if why and detail else why or detail),
         )
     Console().print(table)
 

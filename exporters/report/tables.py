@@ -17,6 +17,7 @@ from exporters.report.document import Column, Numbering, Table
 from exporters.report.figures import Figures, Line, slowest_s, within
 from exporters.text import cause_sentence, duration_words, fault_phrase, own_fault_sentence, state_word
 from exporters.text_cause import count_words, why_sentence
+from exporters.text_reason import reason_words
 from monitor.availability import Account, Outage
 from monitor.duty import is_own_fault
 from monitor.groups import is_group
@@ -260,7 +261,10 @@ def incident_cause(figures: Figures, incident: Incident) -> str:
     hit = next((o for o in line.outages if _meets(o, incident)), None) if line else None
     if hit is None:
         return state_word(incident.state)
-    return fault_phrase(hit.fault, state=incident.state)
+    # A heartbeat that is missing is a content fault, and nothing answered: say what was recorded.
+    _, _, recorded = incident.detail.partition(": ")
+    said = reason_words(recorded) if recorded.startswith("no heartbeat for ") else ""
+    return said or fault_phrase(hit.fault, state=incident.state)
 
 
 def _meets(outage: Outage, incident: Incident) -> bool:

@@ -14,7 +14,7 @@ from typing import Final
 from config.plan import Language
 from exporters import text, text_route
 from exporters.text_page import label
-from exporters.text_reason import reason_words
+from exporters.text_reason import incident_words, reason_words
 from exporters.web import status
 from exporters.web.markup import Html, document, join, tag
 from monitor.announced import Announcement
@@ -275,7 +275,9 @@ class _Page:
         reading = view.last.reading
         at = text.local_clock(view.last.started_at, self.tz)
         if reading.fault is not None:
-            phrase = text.fault_phrase(reading.fault.value, self.lang)
+            phrase = reason_words(reading.detail, self.lang, self.tz) or text.fault_phrase(
+                reading.fault.value, self.lang
+            )
             return (f"{at}: {phrase}", tag("span", reading.detail, class_="tech"))
         return (f"{at}: {self.measured(view.last)}",)
 
@@ -347,6 +349,9 @@ class _Page:
             return join((sentence, hit if len(it.cause.members) > 1 else Html("")))
         if status.is_own(it.subject):
             return tag("span", text.own_fault_word(it.detail, self.lang), class_="facts")
+        said = incident_words(it.detail, self.lang, self.tz)
+        if said:
+            return tag("span", said, class_="facts")
         return tag("span", it.detail, class_="tech") if it.detail else Html("")
 
     def references(self) -> Html:

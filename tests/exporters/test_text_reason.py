@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from config.plan import Language
-from exporters.text_reason import reason_words
+from exporters.text_reason import incident_words, reason_words
 from monitor.judge.burn import Burning, sentence
 from monitor.judge.signals import Signals, slowness
 from probes.base import Reading
@@ -32,3 +32,21 @@ def test_a_full_interface_and_a_slow_server_are_said_as_they_are_recorded() -> N
     slow = slowness(Reading(None, "", 2.4, {"connect": 0.01, "processing": 2.3}), 1.0)
     assert reason_words(slow) == "máy chủ chậm: 2,4 giây, cho phép 1,0 giây"
     assert reason_words(slow, Language.EN) == "slow server: 2.4 s, allowed 1.0 s"
+
+
+def test_the_reason_of_an_incident_keeps_the_name_of_its_check() -> None:
+    assert incident_words("Sao lưu: no heartbeat for 41s, expected within 40s") == (
+        "Sao lưu: đã 41 giây không có tín hiệu báo về, hạn là 40 giây"
+    )
+    assert incident_words("Sao lưu: something new") == ""
+    assert incident_words("") == ""
+
+
+def test_the_step_of_a_journey_is_named_before_what_failed_in_it() -> None:
+    recorded = "step 1 (đăng nhập): Connection refused (127.0.0.1 port 9002)"
+    assert reason_words(recorded) == "bước 1 (đăng nhập): 127.0.0.1 từ chối kết nối ở cổng 9002"
+    assert reason_words("step 1 (đăng nhập): something new") == ""
+
+
+def test_a_page_that_nobody_approved_is_told_so() -> None:
+    assert reason_words("nobody has approved this page yet: run thongsuot approve").startswith("chưa ai duyệt")
