@@ -7,7 +7,12 @@ from typing import Final
 
 # What can be found, in words. `problems` make the evidence not whole; `notes` only say what a reader should know.
 TEXTS: Final[Mapping[str, tuple[str, str]]] = {
-    "no-chain": ("không có {file}: chuỗi bằng chứng bị mất", "there is no {file}: the chain is gone"),
+    "no-chain": (
+        "không có {file}: chuỗi bằng chứng bị mất, hoặc chưa có giờ nào được niêm phong (giờ đầu tiên được niêm phong "
+        "trong vòng hai giờ từ khi bắt đầu giám sát)",
+        "there is no {file}: the chain is gone, or no hour has been sealed yet (the first is within two hours of the "
+        "start)",
+    ),
     "no-key": ("không đọc được khoá công khai: {why}", "the public key cannot be read: {why}"),
     "other-key": (
         "{file} là khoá {found}, không phải khoá {expected} được đưa để đối chiếu",
