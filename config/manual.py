@@ -90,9 +90,9 @@ A check is a probe with a schedule and a policy. These keys every check has; the
 - The interval is `every`, or that of `defaults`, or 30s. It may not be shorter than what the probe needs.
 - A `timeout` given in a check may not be longer than its interval, nor than the interval of a peak that the check takes
   part in. Without one it is that of `defaults`, or what suits the probe, and is cut to the shortest of those intervals.
-- With `paths` a check is asked by each of them, as `<check>@<path>`, and each is judged by itself. It is down when fewer than
-  `up_by` says are usable (`majority`: at least half), and degraded while one that counts not is down: what is down by one
-  carrier of three is not down, and the letter says which carrier does not get through.
+- With `paths` a check is asked by each of them, as `<check>@<path>`, and each is judged by itself. It is down when
+  fewer than `up_by` says are usable (`majority`: at least half), and degraded while one that counts not is down:
+  what is down by one carrier of three is not down, and the letter says which carrier does not get through.
 - Policy keys are taken from the check, then from `defaults`, then from what suits the probe.
 - `slow_over` must be less than the check's `timeout`, or it could never happen.
 - Probes that have a key `name` of their own (`dns`: the name that is asked) take the name for people as `label`.
@@ -110,8 +110,8 @@ _SERVICES: Final = """\
 
 A service is up when its checks say so by `up_when`: `all` of them, `any`, or `{at_least: n}`. `needs` names services it
 cannot work without: when one of those is down, this one's trouble is shown with that cause and told once. Services
-that need each other in a circle are refused. The id `references` is taken. Services that fail together and share a host,
-a path, a carrier or the resolver are one incident: `carrier` here, or in `paths`, says what only you know.
+that need each other in a circle are refused. The id `references` is taken. Services that fail together and share a
+host, a path, a carrier or the resolver are one incident: `carrier` here, or in `paths`, says what only you know.
 """
 _EVENTS: Final = """\
 ## `events`: periods with a report of their own
@@ -199,10 +199,10 @@ events:
     daily: {at: "06:00", to: [lanh-dao@example.vn, ubnd@example.vn]}
 ```
 
-They leave by the relays of `alerts.mail`, from its sender. `daily` tells of the 24 hours before it, `weekly` of the seven
-days before it, so that nothing is left out between two of them. `event` sends the report after each event once, as a
-draft, on the first morning after it. `daily` of an event takes the place of the usual one on the mornings of that event
-and the one after it; what it does not say is as in `reports.daily`. `on` is a key of `weekly` alone.
+They leave by the relays of `alerts.mail`, from its sender. `daily` tells of the 24 hours before it, `weekly` of the
+seven days before it, so that nothing is left out between two of them. `event` sends the report after each event
+once, as a draft, on the first morning after it. `daily` of an event takes the place of the usual one on the mornings
+of that event and the one after it; what it does not say is as in `reports.daily`. `on` is a key of `weekly` alone.
 """
 
 

@@ -134,7 +134,7 @@ class Servers:
         relay = f"{{host: {LOOPBACK}, port: {self.relay_port}, starttls: never}}"
         return (
             "site: {id: tinh, name: Tỉnh Mẫu}\n"
-            "defaults: {every: 1s, timeout: 900ms, recheck_after: 200ms, objective: 50}\n"  # what fails scattered ends late
+            "defaults: {every: 1s, timeout: 900ms, recheck_after: 200ms, objective: 50}\n"
             "services:\n" + "\n".join(lines) + "\n"
             f"alerts: {{mail: {{from: giam-sat@tinh.example.vn, to: [truc@tinh.example.vn], relays: [{relay}]}}}}\n"
         )
