@@ -137,7 +137,8 @@ def _period_title(plan: Plan, window: Window) -> str:
     """Name a period by its days, and by the event that it is a part of."""
     zone = plan.site.timezone
     first, last = window.start.astimezone(zone), (window.end - timedelta(seconds=1)).astimezone(zone)
-    days = f"từ {first:%d/%m/%Y} đến {last:%d/%m/%Y}"
+    one_day = first.date() == last.date()
+    days = f"ngày {first:%d/%m/%Y}" if one_day else f"từ {first:%d/%m/%Y} đến {last:%d/%m/%Y}"
     around = (e.name for e in plan.events if e.window.start <= window.start and window.end <= e.window.end)
     name = next(around, None)
     return f"{name} ({days})" if name else f"hoạt động {days}"

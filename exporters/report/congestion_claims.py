@@ -186,13 +186,20 @@ def _elsewhere(figures: Figures, assessed: CongestionFigures) -> str:
     return f" Trên đường đo tới {words.listed(known[c] for c in calm)} không phát hiện nghẽn, với {limit_words(limit)}."
 
 
+def _nothing_judged(assessed: CongestionFigures, check: str) -> str:
+    """Say why nothing of a path was judged: nothing was measured, or not for long enough to know its floor."""
+    if check in assessed.paths and assessed.paths[check].floor_ms is not None:
+        return "chưa đủ số liệu để học mức nền của đường đo (6 giờ đầu dùng để học)."
+    return "không có số liệu thời gian khứ hồi."
+
+
 def _why_not(figures: Figures, assessed: CongestionFigures, found: Verdict) -> list[Block]:
     """Say what stands against a claim of absence, path by path."""
     if found not in {Verdict.NOT_ENOUGH, Verdict.NOT_ASSESSED}:
         return []
     zone, known = figures.plan.site.timezone, names(figures)
     lines = [
-        (check, "không có số liệu thời gian khứ hồi.")
+        (check, _nothing_judged(assessed, check))
         for check in checks(figures)
         if check not in assessed.paths or not assessed.paths[check].usable
     ]

@@ -281,6 +281,14 @@ def test_the_ad_hoc_report_says_what_happened_and_leaves_the_handling_to_a_perso
     assert "[… biện pháp đã thực hiện, người thực hiện, thời điểm …]" in said
 
 
+def test_a_path_that_was_measured_too_short_to_know_its_floor_is_not_called_unmeasured() -> None:
+    found = judged()
+    paths = {name: replace(p, usable=(), limit=None) for name, p in found.paths.items()}
+    said = whole(figures(congestion=CongestionFigures(paths)))
+    assert "chưa đủ số liệu để học mức nền của đường đo" in said
+    assert "không có số liệu thời gian khứ hồi." not in said
+
+
 def test_form_03_is_marked_as_a_draft_for_a_person_to_decide() -> None:
     made = material()
     document = incident_report.form_03(replace(made, incident=made.figures.incidents[0]))
