@@ -367,6 +367,14 @@ FORMS: Final = (
         _span,
     ),
     _form(
+        "web",
+        "came to {place}, expected ",
+        r"came to (\S+), expected ((?:text|pattern) .+)",
+        "trang cuối là {}, địa chỉ phải có {}",
+        _plain,
+        _rule,
+    ),
+    _form(
         "http_content",
         "nobody has approved this page yet",
         r"nobody has approved this page yet: .+",

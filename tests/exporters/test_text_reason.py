@@ -50,3 +50,10 @@ def test_the_step_of_a_journey_is_named_before_what_failed_in_it() -> None:
 
 def test_a_page_that_nobody_approved_is_told_so() -> None:
     assert reason_words("nobody has approved this page yet: run thongsuot approve").startswith("chưa ai duyệt")
+
+
+def test_a_journey_that_ends_on_another_page_is_told_in_vietnamese() -> None:
+    recorded = "step 2 (đăng nhập): came to http://127.0.0.1:9002/login, expected text '/trang-chu'"
+    assert reason_words(recorded) == (
+        "bước 2 (đăng nhập): trang cuối là http://127.0.0.1:9002/login, địa chỉ phải có chữ '/trang-chu'"
+    )
