@@ -21,7 +21,7 @@ import orjson
 from config import loader
 from config.loader import ConfigError
 from config.plan import EventPlan, Plan, ReportKind, ReportSchedule, Window
-from exporters.report import material, papers
+from exporters.report import material, papers, peak_past
 from exporters.report_mail import Made, UnmadeError
 from exporters.text_morning import Told, compose
 from monitor.agenda import LATE
@@ -142,6 +142,9 @@ def produce(order: Order) -> dict[str, Any]:
     title = event.name if event else f"từ {period.start.astimezone(zone):%d/%m/%Y} đến {due.astimezone(zone):%d/%m/%Y}"
     with open_history(plan.state_dir, plan.site.id) as history:
         found = material.collect(plan, history, period, title, event)
+        if event is not None:
+            pasts = peak_past.read_pasts(plan, history, period, found.figures.peaks)
+            found = replace(found, pasts=pasts)
     found = replace(found, kind=kind, draft=event is not None, dated=None if event else due)
     letter = compose(found.figures, Told(kind, due, order.late, order.head))
     files = papers.write(found, Path(order.out), order.formats)

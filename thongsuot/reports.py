@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from config.calendar import CalendarError, local_moment
 from config.plan import EventPlan, Plan, Window
-from exporters.report import figures, material, papers
+from exporters.report import figures, material, papers, peak_past
 from monitor.history import open_history
 
 AROUND: Final = timedelta(minutes=30)  # what an incident's report shows before and after it
@@ -179,6 +179,8 @@ def write_report(
     other, until = beside.compared, beside.compared_until
     with open_history(plan.state_dir, plan.site.id) as history:
         found = material.collect(plan, history, window, title, beside.event)
+        pasts = peak_past.read_pasts(plan, history, window, found.figures.peaks, other)
+        found = replace(found, pasts=pasts)
         if other is not None:
             span = replace(other.window, end=min(other.window.end, until or other.window.end))
             found = replace(found, compared=figures.gather(plan, history, span, other.name))

@@ -11,6 +11,7 @@ from config.plan import REFERENCES, EventPlan, Peak, Plan, ReportKind, ServiceKi
 from exporters.report.congestion import main_check
 from exporters.report.congestion_evidence import look
 from exporters.report.figures import Figures, gather, peaks_of, within
+from exporters.report.peak_past import PeakPast
 from monitor.history import History, Wish
 from monitor.model import Incident
 from monitor.series import Point
@@ -49,6 +50,7 @@ class Material:
     names: Mapping[str, str] = field(default_factory=dict)  # of services, by id
     kind: ReportKind | None = None  # of a report by schedule
     draft: bool = False  # nobody has looked at it yet
+    pasts: Sequence[PeakPast] = ()  # what the peaks are set beside
 
     @property
     def plan(self) -> Plan:

@@ -1,4 +1,4 @@
-"""What a peak looked like beside the same hours of the other days of the period. Pure.
+"""What a peak looked like beside the same hours of other days, and beside the peak of the event before. Pure.
 
 For reading, never for judging: a queue of a peak is a queue, however usual it is at that hour.
 """
@@ -7,13 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta, tzinfo
+from typing import Final
 
 from config.plan import Window
 from exporters import text_report as words
 from exporters.report.congestion import PathCongestion, Queues
-from exporters.report.document import Column, Numbering, Table
+from exporters.report.document import Block, Column, Numbering, Paragraph, Style, Table
 from exporters.report.figures import Figures, within
+from exporters.report.peak_past import DAYS, Answered, PeakPast
 from exporters.text import number_words
+
+_PAST_NOTE: Final = (
+    f"Ngày thường: tối đa {DAYS} ngày liền trước sự kiện, không kể ngày thuộc sự kiện khác, trong chừng mực còn số "
+    "liệu; trung vị là giá trị giữa của trung vị các ngày, trong ngoặc là ngày thấp nhất và ngày cao nhất. Tỷ lệ mất: "
+    "gói tin đối với phép đo bằng gói tin, lượt đo hỏng đối với phép đo khác. Dấu –: không tính được. Bảng chỉ để so "
+    "sánh: hàng đợi đêm nào cũng có vẫn được ghi nhận là hàng đợi."
+)
 
 
 def same_hours(peak: Window, period: Window, zone: tzinfo, peaks: Sequence[Window]) -> list[Window]:
@@ -67,6 +76,71 @@ def baseline_tables(figures: Figures, numbers: Numbering) -> list[Table]:
             caption = f"Giờ cao điểm {words.span(window, zone)} so với cùng khung giờ của {len(ordinary)} ngày khác"
             tables.append(Table(numbers.table(caption), columns, tuple(rows)))
     return tables
+
+
+def past_blocks(
+    figures: Figures, pasts: Sequence[PeakPast], compared: Figures | None, numbers: Numbering
+) -> list[Block]:
+    """Return, for each peak, what each check said then, on the ordinary days before, and in the peak before.
+
+    Args:
+        figures: of the period.
+        pasts: what was read of those times.
+        compared: the figures of the other event, where the report has them: queues come from these.
+        numbers: of the tables.
+    """
+    zone = figures.plan.site.timezone
+    columns = (
+        Column("Dịch vụ: phép đo", 0.24),
+        Column("Khi nào", 0.28),
+        Column("Lượt đáp ứng / lượt đo", 0.14, right=True),
+        Column("Đáp ứng trung vị (ms)", 0.14, right=True),
+        Column("Hàng đợi p95 (ms)", 0.1, right=True),
+        Column("Tỷ lệ mất", 0.1, right=True),
+    )
+    found: list[Block] = []
+    names = {t.id: f"{s.name}: {t.name}" for s in figures.plan.services for t in s.targets}
+    for past in pasts:
+        rows = [
+            (names[t.id] if first else "", *cells)
+            for t in past.targets
+            for first, cells in zip((True, False, False), _three(figures, past, compared, t.id), strict=True)
+        ]
+        if rows:
+            caption = f"Giờ cao điểm {words.span(past.window, zone)} so với ngày thường trước sự kiện và kỳ trước"
+            found.append(Table(numbers.table(caption), columns, tuple(rows)))
+    return [*found, Paragraph(_PAST_NOTE, Style.NOTE)] if found else []
+
+
+def _three(figures: Figures, past: PeakPast, compared: Figures | None, check: str) -> list[tuple[str, ...]]:
+    zone = figures.plan.site.timezone
+    then, usual, earlier = past.then.get(check), past.usual.get(check), past.earlier.get(check)
+    days = usual.windows if usual else 0
+    before = "Giờ cao điểm kỳ trước"
+    if past.event is not None and past.before is not None:
+        before += f" ({past.event.name}, {words.span(past.before, zone)})"
+    return [
+        ("Giờ cao điểm này", *_cells(then, _queue(figures, check, past.window))),
+        (f"Cùng khung giờ, {days} ngày thường trước sự kiện" if days else "Cùng khung giờ, ngày thường trước sự kiện",
+         *_cells(usual, words.DASH)),
+        (before, *_cells(earlier, _queue(compared, check, past.before))),
+    ]  # fmt: skip
+
+
+def _cells(found: Answered | None, queue: str) -> tuple[str, ...]:
+    if found is None or not found.windows:
+        return words.NO_DATA, words.DASH, queue, words.DASH
+    median = words.milliseconds(found.median_s)
+    if found.windows > 1 and found.low_s is not None:
+        median += f"\n({words.milliseconds(found.low_s)} – {words.milliseconds(found.high_s)})"
+    lost = words.DASH if found.lost is None else f"{number_words(100 * found.lost, 2)}%"
+    return f"{words.count(found.good)} / {words.count(found.good + found.bad)}", median, queue, lost
+
+
+def _queue(figures: Figures | None, check: str, window: Window | None) -> str:
+    """Return the queue of a path in a window, where the figures have judged it."""
+    path = figures.congestion.paths.get(check) if figures and figures.congestion else None
+    return _ms(part(path.queues, [window]).at_most(0.95)) if path and window else words.DASH
 
 
 def _row(name: str, path: PathCongestion, peak: Window, ordinary: Sequence[Window]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from exporters.report.congestion import main_check
 from exporters.report.document import Annex, Block, Document, Heading, Numbering, Paragraph, Style, Table
 from exporters.report.figures import Figures
 from exporters.report.material import CURVES, Material, Zoom, charted, step_for
-from exporters.report.peak_baseline import baseline_tables
+from exporters.report.peak_baseline import baseline_tables, past_blocks
 from exporters.text import duration_words
 from monitor.duty import is_own_fault
 from monitor.series import Point
@@ -118,6 +118,7 @@ def results(material: Material, no: Numbering) -> list[Block]:
     peaks = tables.peak_tables(figures, no)
     if peaks:
         found += [Heading(f"{section}. Các khung giờ cao điểm", 2), *peaks, *baseline_tables(figures, no)]
+        found += past_blocks(figures, material.pasts, material.compared, no)
         section += 1
     found += [Heading(f"{section}. Thời gian đáp ứng và so sánh giữa các nhà mạng", 2), *_speed(material, no)]
     return found
