@@ -163,13 +163,15 @@ def check_mails(servers: Servers, rows: Rows) -> None:
     assert sum(map(len, mine.values())) == len(rows.outbox), "no word is owed twice"
     assert {key: set(ids) for key, ids in servers.relay.ids.items()} == mine
     assert all(len(ids) == 1 for (_, kind), ids in mine.items() if kind in ("opened", "recovered"))
-    for incident in rows.incidents:
+    names = dict.fromkeys(i["subject"] for i in rows.incidents if not is_group(i["subject"]))
+    for root in {i["parent"] or i["id"] for i in rows.incidents}:
         # A group of which each member was told before it was seen to be one has no begin of its own.
-        tellers = {incident["id"], incident["parent"]} | {
-            i["id"] for i in rows.incidents if i["parent"] == incident["id"]
-        }
-        assert any((who, kind) in mine for who in tellers for kind in ("opened", "spread")), incident
-        assert any((who, "recovered") in mine for who in tellers), incident
+        family = {i["id"]: i["subject"] for i in rows.incidents if root in (i["id"], i["parent"])}
+        assert any((who, kind) in mine for who in family for kind in ("opened", "spread")), family
+        assert any((who, "recovered") in mine for who in family), family
+        letters = [m["notice"] for m in rows.outbox if m["incident"] in family]
+        untold = [s for s in family.values() if s in names and not any(f"Dịch vụ {s}" in x for x in letters)]
+        assert not untold, (family, letters)
 
 
 def check_figures(daemon: Hammered, deaths: Deaths, rows: Rows) -> None:
